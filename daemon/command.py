@@ -108,12 +108,12 @@ class Command:
 
     @classmethod
     def unpack(cls, payload: bytes) -> Command:
-        """Read a payload back; raises ValueError when it is not one (the group's checksum was right, so this is a foreign writer)."""
+        """Read a payload back; raises ValueError when it is not one (its checksum was right, so a foreign writer made it)."""
         try:
             fields: list[Any] = msgpack.unpackb(payload, raw=False, use_list=False, unicode_errors="surrogateescape")
             request, *rest = fields
             return cls(Request(*request), *rest)
-        except (TypeError, msgpack.UnpackException) as error:
+        except (TypeError, ValueError, msgpack.UnpackException) as error:
             raise ValueError(f"not a command's payload: {error}") from error
 
     def with_body(self, body: bytes) -> Command:
