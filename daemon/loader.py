@@ -7,7 +7,7 @@ of a command only fills in data. What a loaded service holds of another must be 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 
 import structlog
 
@@ -23,7 +23,8 @@ class Loader:
     """Services that lie in images, and the links between services.
 
     `read` gives the parts of a service's image, verified; `fill` puts them into memory; `aside` is the context in which that
-    happens, so that a command which happens to be the first to touch a service draws what it would have drawn anyway.
+    happens, so that a command which happens to be the first to touch a service draws what it would have drawn anyway; `together`
+    is held around services that are loaded as one, because they hold parts of one another.
     """
 
     def __init__(
@@ -33,11 +34,13 @@ class Loader:
         read: Callable[[str], Mapping[str, bytes]],
         fill: Callable[[str, Mapping[str, bytes]], None],
         aside: Callable[[str, str], AbstractContextManager[None]],
+        together: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         self._bus = bus
         self._read = read
         self._fill = fill
         self._aside = aside
+        self._together = together
         self._stored: set[str] = set()
         self._links: dict[str, frozenset[str]] = {}
 
@@ -57,17 +60,20 @@ class Loader:
 
     def load(self, service: str) -> None:
         """Bring `service`, and all it is linked to, into memory, if it is not there. Raises what reading the image raises."""
-        for each in (service, *self.linked(service)):
-            if each in self._stored:
-                self._stored.discard(each)
-                try:
-                    with self._aside("load", each):
-                        self._fill(each, self._read(each))
-                except BaseException:
-                    self._stored.add(each)
-                    raise
-                self._bus.publish(ServiceLoaded(each))
-                log.debug("loaded a service from its image", service=each)
+        wanted = [each for each in (service, *sorted(self.linked(service))) if each in self._stored]
+        if not wanted:
+            return
+        self._stored.difference_update(wanted)
+        try:
+            with self._aside("load", service), self._together():
+                for each in wanted:
+                    self._fill(each, self._read(each))
+        except BaseException:
+            self._stored.update(wanted)
+            raise
+        for each in wanted:
+            self._bus.publish(ServiceLoaded(each))
+        log.debug("loaded from images", services=wanted)
 
     def load_all(self) -> None:
         """Bring everything into memory."""
