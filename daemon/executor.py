@@ -13,6 +13,7 @@ The life of a request here (DESIGN, promises 1 and 8):
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -37,6 +38,9 @@ BODY_INLINE_MAX_BYTES = 256 * 1024
 
 RECORD_OVERHEAD_BYTES = 16 * 1024
 """Reserved for a record beside request line, headers and body: names, digest, and a tape of up to six RSA-2048 keys."""
+
+HELD_MAX_S = 0.020
+"""An operation that holds the event loop for longer belongs on the executor thread: `held_s` lists those that did."""
 
 log = structlog.get_logger(__name__)
 
@@ -104,6 +108,7 @@ class Executor:
         self._last_lsn: dict[str, int] = {}
         self.settled: Callable[[int], Awaitable[None]] | None = None
         self.commands = 0
+        self.held_s: dict[str, float] = {}
 
     def touch(self, service: str) -> None:
         """Note that the running command reached `service`: called by the backend's hooks."""
@@ -138,7 +143,7 @@ class Executor:
                         outcome = await to_thread.run_sync(self._execute, request, changing, limiter=self._thread)
                         lsn = self._record(outcome, body_blob)
                 else:
-                    outcome = self._execute(request, changing)
+                    outcome = self._inline(request, changing)
                     lsn = self._record(outcome, body_blob)
             await self._acknowledge(outcome, lsn)
         finally:
@@ -197,6 +202,16 @@ class Executor:
     def _import(self, service: str) -> None:
         with self._determinism.aside("prepare", service):
             self._backend.prepare(service)
+
+    def _inline(self, request: Request, changing: bool) -> Outcome:
+        """Execute on the event loop, and note the operation if it held the loop for longer than it should."""
+        began = time.perf_counter()
+        outcome = self._execute(request, changing)
+        held_s = time.perf_counter() - began
+        if held_s > HELD_MAX_S:
+            operation = f"{request.service}:{request.operation}"
+            self.held_s[operation] = max(held_s, self.held_s.get(operation, 0.0))
+        return outcome
 
     def _execute(self, request: Request, changing: bool) -> Outcome:
         clock_us = self._determinism.next_clock_us()
