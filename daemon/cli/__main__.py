@@ -1,0 +1,5 @@
+"""`python -m holdfast.daemon.cli` is `holdfast`."""
+
+from holdfast.daemon.cli import main
+
+main(prog_name="holdfast")
