@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 
 from holdfast.daemon.environment import without_effect
 from holdfast.daemon.errors import ConfigError
-from holdfast.daemon.units import format_size
+from holdfast.daemon.units import format_duration, format_size
 from holdfast.daemon.values import (
     ACCOUNT,
     ADDRESSES,
@@ -40,7 +40,7 @@ from holdfast.daemon.values import (
     SaveStrategy,
     one_of,
 )
-from holdfast.journal import SyncMode
+from holdfast.journal import JournalOptions, SyncMode
 
 __all__ = [
     "CONFIG_FILE",
@@ -273,8 +273,8 @@ class Settings:
             return f"kill -9 or power loss loses all {since} (SNAPSHOT_SAVE_STRATEGY={self.save_strategy}, no journal)"
         return {
             SyncMode.ALWAYS: "neither kill -9 nor power loss loses anything acknowledged (JOURNAL_SYNC=always)",
-            SyncMode.INTERVAL: "kill -9 loses nothing acknowledged, power loss at most the last second"
-            " (JOURNAL_SYNC=interval)",
+            SyncMode.INTERVAL: "kill -9 loses nothing acknowledged, power loss at most the last"
+            f" {format_duration(JournalOptions().loss_bound_s)} (JOURNAL_SYNC=interval)",
             SyncMode.OFF: "kill -9 and power loss lose what was not yet written (JOURNAL_SYNC=off)",
         }[self.journal_sync]
 

@@ -9,8 +9,8 @@ import os
 import socket
 from collections.abc import MutableMapping, Sequence
 
-from holdfast.daemon.config import Address
 from holdfast.daemon.errors import ListenError
+from holdfast.daemon.values import Address
 
 __all__ = ["BACKLOG", "bind", "endpoint_of"]
 

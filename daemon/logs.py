@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 import structlog
 
-from holdfast.daemon.config import LogLevel
+from holdfast.daemon.values import LogLevel
 
 __all__ = ["SECRET_KEYS", "configure"]
 

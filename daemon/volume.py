@@ -253,7 +253,7 @@ def runtime_folder(env: Mapping[str, str]) -> Path:
     Made 0700 if it is missing. Raises VolumeError when there is no such place or it is another user's.
     """
     if given := env.get("RUNTIME_DIRECTORY", "").partition(":")[0]:
-        path = Path(given)
+        path = Path(given).resolve()  # with DynamicUser it is a link of systemd's making
     elif (xdg := env.get("XDG_RUNTIME_DIR", "")).startswith("/"):
         path = Path(xdg, "holdfast")
     elif os.geteuid() == 0:
