@@ -1,0 +1,1 @@
+"""Services: what runs commands, and the determinism they run under."""

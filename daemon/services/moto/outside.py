@@ -1,0 +1,134 @@
+"""State that moto keeps outside its backends, by service: saved as part "store", restored and reset with the service.
+
+s3             s3_backends.bucket_accounts: which account owns a bucket name
+organizations  organizations_backends.master_accounts: which organisation an account is in
+securityhub    SecurityHubBackend._org_configs
+ec2            DEFAULT_VPC_ENDPOINT_SERVICES (ids drawn at the first describe); where each subnet's address iterator
+               stands (a cached generator: moved into the subnet); the weak references of VPC, peering and transit
+               gateway backends, which are derived again
+moto_api       custom ids and state transitions set through moto's own interface
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import weakref
+from collections.abc import Iterator, Mapping
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any, NamedTuple
+
+from holdfast.daemon.services.moto import backends
+
+__all__ = ["Addresses", "capture", "prepare", "reset", "restore"]
+
+
+class _Holder(NamedTuple):
+    """Something outside the backends: where it is, by import path, and that it is a dict to be filled in place."""
+
+    module: str
+    path: str
+
+    def find(self) -> Any:
+        """The dict, or None while its module is not imported: then it holds nothing."""
+        found = sys.modules.get(self.module)
+        for name in self.path.split("."):
+            found = getattr(found, name, None)
+        return found
+
+
+_DICTS: Mapping[str, tuple[_Holder, ...]] = {
+    "s3": (_Holder("moto.s3.models", "s3_backends.bucket_accounts"),),
+    "organizations": (_Holder("moto.organizations.models", "organizations_backends.master_accounts"),),
+    "securityhub": (_Holder("moto.securityhub.models", "SecurityHubBackend._org_configs"),),
+    "ec2": (_Holder("moto.ec2.models.vpcs", "DEFAULT_VPC_ENDPOINT_SERVICES"),),
+    "moto_api": (
+        _Holder("moto.utilities.id_generator", "moto_id_manager._custom_ids"),
+        _Holder("moto.moto_api", "state_manager._transitions"),
+    ),
+}
+
+
+def capture(service: str) -> dict[str, Any]:
+    """What the service keeps outside its backends, as plain data."""
+    return {holder.path: dict(holder.find() or {}) for holder in _DICTS.get(service, ())}
+
+
+def restore(service: str, store: Mapping[str, Any]) -> None:
+    """Put back what `capture` took, after the backends are filled."""
+    for holder in _DICTS.get(service, ()):
+        found = holder.find()
+        if found is not None:
+            found.clear()
+            found.update(store.get(holder.path, {}))
+    settle(service)
+
+
+def reset(service: str) -> None:
+    """Forget what the service keeps outside its backends."""
+    restore(service, {})
+
+
+def settle(service: str) -> None:
+    """Derive again what follows from the backends."""
+    if service == "ec2":
+        _refer_weakly()
+
+
+def prepare(service: str) -> None:
+    """Arrange, before a service's first backend exists, that its state lies where it can be saved."""
+    if service == "s3":
+        # moto spools bodies over 5 MB to files, whose offset a forked child would share with its parent.
+        os.environ.setdefault("MOTO_S3_DEFAULT_KEY_BUFFER_SIZE", str(1 << 40))
+    elif service == "ec2":
+        from moto.ec2.models.subnets import Subnet
+
+        Subnet._base_avail_ip_iterator = _addresses_of
+
+
+class Addresses:
+    """The addresses of a subnet that were not handed out yet, in order: `network.hosts()`, with a position that can be saved."""
+
+    def __init__(self, network: Any) -> None:
+        hosts = network.hosts()
+        if isinstance(hosts, list):  # networks of one or two addresses
+            self.position, self.last = int(hosts[0]), int(hosts[-1])
+        else:
+            self.position = int(network.network_address) + 1
+            self.last = int(network.broadcast_address) - (network.version == 4)
+        self.version = network.version
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        if self.position > self.last:
+            raise StopIteration
+        self.position += 1
+        return (IPv4Address if self.version == 4 else IPv6Address)(self.position - 1)
+
+
+def _addresses_of(subnet: Any) -> Addresses:
+    """Stands in for `Subnet._base_avail_ip_iterator`, which keeps a generator in a cache outside the subnet."""
+    try:
+        found: Addresses = subnet.holdfast_addresses
+    except AttributeError:
+        found = subnet.holdfast_addresses = Addresses(subnet.cidr)
+    return found
+
+
+_EC2_REFERENCES = (
+    ("moto.ec2.models.vpcs", "VPCBackend", "vpc_refs"),
+    ("moto.ec2.models.vpc_peering_connections", "VPCPeeringConnectionBackend", "vpc_pcx_refs"),
+    ("moto.ec2.models.transit_gateway_attachments", "TransitGatewayAttachmentBackend", "backend_refs"),
+)
+
+
+def _refer_weakly() -> None:
+    """EC2 finds its backends of all accounts and regions through weak references kept on three classes."""
+    for _, holder in backends.imported("ec2"):
+        known = [backend for _, _, backend in backends.quiet_items(holder)]
+        for module, cls, attribute in _EC2_REFERENCES:
+            references = getattr(getattr(sys.modules[module], cls), attribute)
+            references.clear()
+            references[holder.backend].update(weakref.ref(backend) for backend in known)

@@ -1,0 +1,267 @@
+"""One cut's pickling: what each service's graph holds, what it refers to, and the bytes.
+
+A `Session` is one look at state that does not change meanwhile (a fork's child, or the parent between two commands). It
+remembers what each service's own graph reaches, so that every dump of the cut agrees on what is a reference.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from typing import Any, BinaryIO
+
+from holdfast.daemon.services.moto import backends, outside, reducers
+from holdfast.daemon.services.moto.allowlist import moto_allow_list
+from holdfast.daemon.services.moto.kinds import Kind, kind_of
+from holdfast.daemon.services.moto.links import CrossServiceError, define, links, parts_of, shared
+from holdfast.snapshot.codec import Codec
+from holdfast.snapshot.errors import NotPicklable
+from holdfast.snapshot.reducers import Reducer
+
+__all__ = ["Session", "UnpicklableState", "read"]
+
+Reduced = tuple[Any, ...]
+
+
+class UnpicklableState(NotPicklable):
+    """Raised when a service's state cannot be written, naming the service and the path to what cannot."""
+
+    def __init__(self, service: str, path: str, reason: str) -> None:
+        super().__init__(service, f"{path}: {reason}")
+        self.path = path
+
+
+class _Nowhere(io.BytesIO):
+    """Takes bytes and keeps none."""
+
+    def write(self, data: Any, /) -> int:
+        return len(data)
+
+
+class Session:
+    """The dumps of one cut. `linked` says which services the images in use refer to."""
+
+    def __init__(self, linked: Mapping[str, frozenset[str]]) -> None:
+        self._linked = linked
+        self._reached: dict[str, dict[int, Any]] = {}
+
+    def write(self, service: str, file: BinaryIO) -> set[str]:
+        """Pickle the service's backends; returns the services they refer to."""
+        body: dict[str, Any] = {"backends": _body(service), "tail": self._tail(service)}
+        return self._pickle(service, file, body)
+
+    def write_store(self, service: str, file: BinaryIO) -> set[str]:
+        """Pickle what the service keeps beside its backends."""
+        return self._pickle(service, file, outside.capture(service))
+
+    def _pickle(self, service: str, file: BinaryIO, body: Any) -> set[str]:
+        dump = _Dump(self, service)
+        try:
+            dump.run(file, body)
+        except Exception as error:
+            path, reason = dump.explain(body, error)
+            raise UnpicklableState(service, path, reason) from error
+        return dump.linked
+
+    def reached(self, service: str) -> dict[int, Any]:
+        """By address, the service's own objects that its own graph reaches."""
+        if service not in self._reached:
+            walk = _Walk(self, service, guests=False)
+            walk.run(_Nowhere(), _body(service))
+            self._reached[service] = walk.own
+        return self._reached[service]
+
+    def index(self, service: str) -> dict[int, Any]:
+        """By key, the service's own objects that its own graph reaches."""
+        return {links.key_of(obj): obj for obj in self.reached(service).values()}
+
+    def _tail(self, service: str) -> list[Any]:
+        """The service's objects that it no longer reaches but that other services' older images refer to."""
+        lost: dict[int, Any] = {}
+        for other, linked in self._linked.items():
+            if service in linked and other != service:
+                walk = _Walk(self, other, guests=True)
+                walk.run(_Nowhere(), _body(other))
+                lost.update(walk.foreign.get(service, {}))
+        if not lost:
+            return []
+        reached = self.reached(service)
+        return [obj for address, obj in lost.items() if address not in reached]
+
+
+def _body(service: str) -> list[tuple[tuple[str, str, str], dict[str, Any]]]:
+    return [
+        ((key, account, region), _attributes(backend))
+        for key, holder in backends.imported(service)
+        for account, region, backend in backends.quiet_items(holder)
+    ]
+
+
+def _attributes(backend: Any) -> dict[str, Any]:
+    # Batch's variant without Docker hands every attribute on to batch's own backend; it has no state of its own.
+    found: dict[str, Any] = object.__getattribute__(backend, "__dict__")
+    return found
+
+
+# --- reductions of one dump ------------------------------------------------------------------------------------------
+
+
+class _Dump:
+    """The dump of one service: its reducer table, and the links it found."""
+
+    def __init__(self, session: Session, service: str) -> None:
+        self.session = session
+        self.service = service
+        self.linked: set[str] = set()
+        self._by_kind: dict[Kind, Reducer | None] = {
+            Kind.BACKEND: self.backend,
+            Kind.HOLDER: self.holder,
+            Kind.SHARED: self.owned,
+            Kind.LEAF: self.leaf,
+            Kind.CONTAINER: reducers.reduce_plain,
+            Kind.PLAIN: None,
+        }
+
+    def run(self, file: BinaryIO, body: Any) -> None:
+        """Pickle `body`."""
+        Codec(moto_allow_list(), self.reducer_for).dump(self.service, body, file)
+
+    def reducer_for(self, _service: str, cls: type) -> Reducer | None:
+        """The codec asks once for each class that it meets."""
+        if issubclass(cls, type):
+            return _class_by_name
+        special = reducers.SPECIAL.get((cls.__module__, cls.__qualname__))
+        return special or self._by_kind[kind_of(cls)]
+
+    def owned(self, obj: Any) -> Reduced:
+        """An object of a service's class: definition or reference."""
+        cls = type(obj)
+        owner = _owner(cls)
+        name = owner, links.key_of(obj), cls.__module__, cls.__qualname__
+        if owner == self.service:
+            return _definition(obj, name, owners=True)
+        self.linked.add(owner)
+        if id(obj) in self.session.reached(owner):
+            return shared, name
+        return _definition(obj, name, owners=False)
+
+    def leaf(self, obj: Any) -> Reduced:
+        """An object that only its own service can hold."""
+        owner = _owner(type(obj))
+        if owner != self.service:
+            raise CrossServiceError(f"holds a {type(obj).__qualname__} of {owner}, which cannot be referred to")
+        return reducers.reduce_plain(obj)
+
+    def backend(self, obj: Any) -> Reduced:
+        """A backend, whoever holds it: by name."""
+        place = self.place(obj)
+        self._note(place.key)
+        return reducers.backend, tuple(place)
+
+    def place(self, obj: Any) -> backends.Place:
+        key = backends.key_of(type(obj))
+        for account, region, backend in backends.quiet_items(backends.backend_dict(key)):
+            if backend is obj:
+                return backends.Place(key, account, region)
+        raise CrossServiceError(f"holds a {type(obj).__qualname__} that is in no BackendDict")
+
+    def holder(self, obj: Any) -> Reduced:
+        """A BackendDict, or an account's part of one: by name."""
+        key = backends.key_of(obj.backend)
+        self._note(key)
+        if hasattr(obj, "account_id"):
+            return reducers.account, (key, obj.account_id)
+        return reducers.backends_of, (key,)
+
+    def _note(self, key: str) -> None:
+        owner = backends.service_of_key(key)
+        if owner != self.service:
+            self.linked.add(owner)
+
+    def explain(self, body: Any, error: Exception) -> tuple[str, str]:
+        """The path to the deepest thing that cannot be pickled by itself, and why."""
+        return _explain(lambda part: type(self)(self.session, self.service).run(_Nowhere(), part), body, error)
+
+
+class _Walk(_Dump):
+    """A dump that writes nothing and only looks: which objects are the service's own, which are another's."""
+
+    def __init__(self, session: Session, service: str, *, guests: bool) -> None:
+        super().__init__(session, service)
+        self._guests = guests
+        self.own: dict[int, Any] = {}
+        self.foreign: dict[str, dict[int, Any]] = {}
+
+    def owned(self, obj: Any) -> Reduced:
+        owner = _owner(type(obj))
+        if owner == self.service:
+            self.own[id(obj)] = obj
+            return _NOTHING, (), parts_of(obj), None, None, _nothing
+        self.foreign.setdefault(owner, {})[id(obj)] = obj
+        if self._guests and id(obj) not in self.session.reached(owner):
+            return _NOTHING, (), parts_of(obj), None, None, _nothing
+        return _NOTHING, ()
+
+    def leaf(self, obj: Any) -> Reduced:
+        return _NOTHING, ()
+
+
+_NOTHING = object
+
+
+def _nothing(*_: object) -> None:
+    return None
+
+
+def _class_by_name(cls: type) -> str:
+    """A class with a metaclass, which pickle writes like any object; that it is listed is checked for its instances."""
+    return cls.__qualname__
+
+
+def _owner(cls: type) -> str:
+    owner = backends.owner_of(cls)
+    assert owner is not None, cls
+    return owner
+
+
+def _definition(obj: Any, name: tuple[str, int, str, str], owners: bool) -> Reduced:
+    return shared, name, (owners, *parts_of(obj)), None, None, define
+
+
+# --- naming what cannot be pickled -----------------------------------------------------------------------------------
+
+
+def _explain(attempt: Callable[[Any], None], part: Any, error: Exception) -> tuple[str, str]:
+    path, seen = "", {id(part)}
+    for _ in range(PATH_LENGTH_MAX):
+        for name, child in _children(part):
+            if id(child) not in seen:
+                seen.add(id(child))
+                try:
+                    attempt(child)
+                except Exception as inner:
+                    path, part, error = path + name, child, inner
+                    break
+        else:
+            break
+    return path or "its backends", f"a {type(part).__module__}.{type(part).__qualname__}: {error}"
+
+
+PATH_LENGTH_MAX = 50
+"""Steps from a service to what cannot be pickled: deeper than anything in moto, and an end to a cycle."""
+
+
+def _children(part: Any) -> list[tuple[str, Any]]:
+    if isinstance(part, dict):
+        return [(f"[{name!r}]", child) for name, child in dict.items(part)]
+    if isinstance(part, (list, tuple, set, frozenset)):
+        return [(f"[{number}]", child) for number, child in enumerate(part)]
+    attributes = getattr(part, "__dict__", None)
+    if isinstance(attributes, dict) and not isinstance(part, type):
+        return [(f".{name}", child) for name, child in attributes.items()]
+    return []
+
+
+def read(service: str, data: bytes) -> Any:
+    """Read a part back, inside `MotoSource.loading()`."""
+    return Codec(moto_allow_list()).load(service, data)

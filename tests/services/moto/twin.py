@@ -1,0 +1,183 @@
+"""One process of a twin test: makes the world and saves it, or restores what the other one saved, and answers the same reads.
+
+    python twin.py populate FOLDER [SERVICE...]     writes <service>/{backend,store}, links.json, reads.json
+    python twin.py restore  FOLDER                  writes reads-after.json
+
+The service names given limit what is made; without any, all recipes run.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import io
+import json
+import os
+import random
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+os.environ.update(
+    AWS_ACCESS_KEY_ID="AKIAIOSFODNN7EXAMPLE",
+    AWS_SECRET_ACCESS_KEY="x",
+    AWS_DEFAULT_REGION="us-east-1",
+    AWS_ACCOUNT_ID_ENDPOINT_MODE="disabled",
+)
+
+import world
+
+from holdfast.daemon.services.moto import backends
+from holdfast.daemon.services.moto.state import MotoSource
+
+LATER = dt.datetime(2027, 1, 1, tzinfo=dt.UTC)
+STAMPS = ("ResponseMetadata",)
+
+
+@contextmanager
+def seeded(key: str, account: str, region: str) -> Iterator[None]:
+    """Make a backend as the determinism layer would: its ids follow from where it lives, so both twins draw the same."""
+    from moto.moto_api._internal import mock_random
+
+    kept = mock_random.getstate(), random.getstate()
+    mock_random.seed(f"{key} {account} {region}")
+    random.seed(f"{key} {account} {region}")
+    yield
+    mock_random.setstate(kept[0])
+    random.setstate(kept[1])
+
+
+def start(load: Callable[[str], None] = lambda _: None, creating: Any = seeded) -> set[str]:
+    """moto in this process, behind the hooks; returns the set that collects the services touched."""
+    touched: set[str] = set()
+    backends.install(touched.add, load, creating)
+    from moto import mock_aws
+
+    mock_aws(
+        config={
+            "lambda": {"use_docker": False},
+            "batch": {"use_docker": False},
+            "iam": {"load_aws_managed_policies": False},
+        }
+    ).start()
+    return touched
+
+
+def client(name: str, **options: Any) -> Any:
+    import boto3
+
+    return boto3.client(name, region_name=options.pop("region_name", world.REGION), **options)
+
+
+class Part(io.BytesIO):
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+
+    def close(self) -> None:
+        if not self.closed:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.write_bytes(self.getvalue())
+        super().close()
+
+
+def save(source: MotoSource, folder: Path, services: Any) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """Dump `services` into `folder`: (links, failures by service)."""
+    links: dict[str, list[str]] = {}
+    failed: dict[str, str] = {}
+    with source.cut():
+        for service in sorted(services):
+            try:
+                links[service] = sorted(
+                    source.dump(service, lambda part, service=service: Part(folder / service / part))
+                )
+            except Exception as error:
+                failed[service] = f"{type(error).__name__}: {error}"
+    return links, failed
+
+
+def load(source: MotoSource, folder: Path) -> tuple[list[Any], dict[str, str]]:
+    """Load every service saved in `folder`: (dangling references, failures by service)."""
+    failed: dict[str, str] = {}
+    with source.loading() as loading:
+        for path in sorted(folder.iterdir()):
+            if path.is_dir():
+                try:
+                    source.load(path.name, {part.name: part.read_bytes() for part in path.iterdir()})
+                except Exception as error:
+                    failed[path.name] = f"{type(error).__name__}: {error}"
+        return loading.dangling(), failed
+
+
+def answer(reads: list[Any], client: Any = client) -> list[str]:
+    """The replies to `reads` as text, errors included; each under the same clock and seed, for some of them draw."""
+    import time_machine
+    from moto.moto_api._internal import mock_random
+
+    answers = []
+    with time_machine.travel(LATER, tick=False):
+        for number, read in enumerate(reads):
+            mock_random.seed(number)
+            random.seed(number)
+            answers.append(json.dumps(_reply(client, *read), default=_plain, sort_keys=True))
+    return answers
+
+
+def _reply(client: Any, name: str, method: str, parameters: dict[str, Any]) -> Any:
+    try:
+        reply = getattr(client(name), method)(**parameters)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return {key: value for key, value in reply.items() if key not in STAMPS}
+
+
+def _plain(value: Any) -> Any:
+    return value.read().hex() if hasattr(value, "read") else value.hex() if isinstance(value, bytes) else str(value)
+
+
+def populate(folder: Path, services: list[str]) -> None:
+    touched = start()
+    reads: list[Any] = []
+    for service, recipe in world.RECIPES.items():
+        if not services or service in services:
+            reads += _made(service, recipe)
+    wide = [read for name in sorted({read[0] for read in reads}) for read in world.sweep(client, name)]
+    reads += wide
+    answer(reads)  # lifecycles advance on read: let them come to rest
+    answers = answer(reads)
+    source = MotoSource()
+    links, failed = save(source, folder, touched)
+    (folder / "reads.json").write_text(
+        json.dumps(
+            {"reads": reads, "answers": answers, "links": links, "failed": failed}, default=lambda b: {"bytes": b.hex()}
+        )
+    )
+
+
+def _made(service: str, recipe: Any) -> list[Any]:
+    try:
+        return list(recipe(client))
+    except Exception as error:
+        raise RuntimeError(f"the recipe of {service} failed") from error
+
+
+def restore(folder: Path) -> None:
+    start()
+    source = MotoSource()
+    dangling, failed = load(source, folder)
+    saved = json.loads(
+        (folder / "reads.json").read_text(), object_hook=lambda o: bytes.fromhex(o["bytes"]) if "bytes" in o else o
+    )
+    (folder / "reads-after.json").write_text(
+        json.dumps({"answers": answer(saved["reads"]), "dangling": dangling, "failed": failed})
+    )
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "populate":
+        populate(Path(sys.argv[2]), sys.argv[3:])
+    else:
+        restore(Path(sys.argv[2]))
