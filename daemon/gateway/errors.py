@@ -156,9 +156,9 @@ class InternalFailure(GatewayError):
 
 def render(error: GatewayError, request: HttpRequest, service: str = "") -> Reply:
     """`error` in the protocol of `request`; `service` is moto's name, empty when it is not known."""
-    return _shape(
-        error, _protocol(service, request.get("x-amz-target"), request.get("content-type")), service, request.path
-    )
+    is_signed = request.get("authorization").startswith("AWS4")
+    protocol = _protocol(service, request.get("x-amz-target"), request.get("content-type"), is_signed=is_signed)
+    return _shape(error, protocol, service, request.path)
 
 
 def failure(request: Request, error: Exception) -> Reply:
@@ -176,8 +176,11 @@ def failure(request: Request, error: Exception) -> Reply:
     return _shape(raised, protocol, request.service, request.target.partition("?")[0])
 
 
-def _protocol(service: str, target: str, content_type: str) -> Protocol | None:
-    """How to speak to the client; None is S3's way, which is also the one for a request that says nothing at all."""
+def _protocol(service: str, target: str, content_type: str, *, is_signed: bool = False) -> Protocol | None:
+    """How to speak to the client; None is S3's way, which is also the one for a request that says nothing at all.
+
+    A service that is signed for and not known is most likely a new one, and those speak JSON over REST.
+    """
     if target:
         return Protocol.JSON
     known = BY_MODULE.get(service)
@@ -189,7 +192,7 @@ def _protocol(service: str, target: str, content_type: str) -> Protocol | None:
         return None if service == "s3" else known.protocol
     if content_type.startswith("application/x-amz-json"):
         return Protocol.JSON
-    return Protocol.REST_JSON if content_type.startswith("application/json") else None
+    return Protocol.REST_JSON if is_signed or content_type.startswith("application/json") else None
 
 
 def _shape(error: GatewayError, protocol: Protocol | None, service: str, resource: str) -> Reply:

@@ -45,6 +45,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self._deadline: asyncio.TimerHandle | None = None
         self._first = True
         self._head_bytes = 0
+        self._unparsed_bytes = 0
         self._reading_head = False
         self._refusal: tuple[HTTPStatus, str, str] | None = None
 
@@ -70,6 +71,12 @@ class EdgeProtocol(HttpToolsProtocol):
             self._cancel_deadline()
             self._deadline = self.loop.call_later(self.limits.head_timeout_s, self._slow_head)
         super().data_received(data)
+        if self._reading_head and not self.transport.is_closing():
+            # The parser hands over a header once it is whole, so one without an end is counted here.
+            self._unparsed_bytes += len(data)
+            if self._unparsed_bytes > self.limits.head_bytes_max:
+                self._refuse_head()
+                self.send_400_response("")
 
     def on_message_begin(self) -> None:
         self._head_bytes = 0
@@ -82,11 +89,13 @@ class EdgeProtocol(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         self._count(len(name) + len(value) + 4)
         if len(self.headers) >= self.limits.headers_max:
-            self._refuse_head(f"a request may have {self.limits.headers_max} headers")
+            self._refuse_head()
+            raise HeadRefused
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         self._reading_head = False
+        self._unparsed_bytes = 0
         self._cancel_deadline()
         super().on_headers_complete()
 
@@ -106,14 +115,15 @@ class EdgeProtocol(HttpToolsProtocol):
     def _count(self, size_bytes: int) -> None:
         self._head_bytes += size_bytes
         if self._head_bytes > self.limits.head_bytes_max:
-            self._refuse_head(f"request line and headers may have {self.limits.head_bytes_max} bytes together")
+            self._refuse_head()
+            raise HeadRefused
 
     def _refuse(self, status: HTTPStatus, code: str, said: str) -> None:
         self._refusal = (status, code, said)
 
-    def _refuse_head(self, said: str) -> None:
+    def _refuse_head(self) -> None:
+        said = f"a request may have {self.limits.headers_max} headers and {self.limits.head_bytes_max} bytes before its body"
         self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "RequestHeaderSectionTooLarge", said)
-        raise HeadRefused(said)
 
     def _answer_tls(self) -> None:
         now_s = time.monotonic()

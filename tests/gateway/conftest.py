@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import queue
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+import uvloop
 
 from holdfast.daemon.bus import Bus
 from holdfast.daemon.command import Reply, Request
-from holdfast.daemon.gateway import Gateway, Guard, GuardSettings, Limits, LongPolls, Router
+from holdfast.daemon.events import StateDirty
+from holdfast.daemon.gateway import Gateway, Guard, GuardSettings, Limits, LongPolls, Router, failure
 from holdfast.daemon.gateway.message import HttpRequest
+from holdfast.daemon.gateway.server import Server, build_server
+from holdfast.daemon.services.moto import queues
+from holdfast.daemon.services.moto.dispatch import Dispatch
 
 
 @pytest.fixture
@@ -141,3 +151,88 @@ def edge(make_edge: Callable[..., Edge]) -> Edge:
 @pytest.fixture
 def refused() -> type[Exception]:
     return Refused
+
+
+class MotoExecutor:
+    """Runs requests in moto, with no journal, clock or seed, and tells the bus: what these tests need of the executor."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._dispatch = Dispatch()
+        self._bus = bus
+        self.requests: list[Request] = []
+
+    async def run(self, request: Request) -> Reply:
+        self.requests.append(request)
+        self._dispatch.prepare(request.service)
+        try:
+            reply = self._dispatch(request)
+        except Exception as error:  # the executor turns what a service raises into its reply
+            reply = failure(request, error)
+        if not request.operation.startswith(("Get", "List", "Describe")):
+            self._bus.publish(StateDirty(request.service, len(self.requests)))
+        return reply
+
+
+@dataclass
+class Served:
+    """A gateway on a port, in a thread of its own."""
+
+    port: int
+    executor: MotoExecutor
+    gateway: Gateway
+
+    @property
+    def url(self) -> str:
+        return f"http://localhost:{self.port}"
+
+
+@contextmanager
+def serving(limits: Limits | None = None) -> Iterator[Served]:
+    """moto behind the gateway, behind uvicorn, behind a socket."""
+    limits = limits or Limits()
+    listener = socket.create_server(("127.0.0.1", 0))
+    ready: queue.Queue[tuple[Served, Server, asyncio.AbstractEventLoop]] = queue.Queue()
+
+    async def serve() -> None:
+        bus = Bus()
+        executor = MotoExecutor(bus)
+        gateway = Gateway(
+            executor,
+            FakeControl(),
+            guard=Guard(GuardSettings()),
+            router=Router(),
+            polls=LongPolls(executor.run, bus, peek=queues.look),
+            limits=limits,
+        )
+        gateway.serve()
+        server = build_server(gateway, limits, drain_s=1)
+        served = Served(listener.getsockname()[1], executor, gateway)
+        ready.put((served, server, asyncio.get_running_loop()))
+        await server.serve(sockets=[listener])
+
+    def run() -> None:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve())
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    served, server, loop = ready.get(timeout=10)
+    try:
+        yield served
+    finally:
+        loop.call_soon_threadsafe(served.gateway.drain)
+        server.should_exit = True
+        thread.join(timeout=10)
+        listener.close()
+        assert not thread.is_alive()
+
+
+@pytest.fixture(scope="session")
+def served() -> Iterator[Served]:
+    with serving() as running:
+        yield running
+
+
+@pytest.fixture
+def serve_with() -> Callable[..., Any]:
+    return serving

@@ -80,7 +80,7 @@ async def test_bug_is_answered_without_a_traceback(edge: Any) -> None:
         ({**JSON, "authorization": SIGNED.format("amplify")}, "UnknownServiceException"),
         ({"authorization": SIGNED.format("amplify"), "content-type": "application/json"}, "UnknownServiceException"),
         ({**FORM, "authorization": SIGNED.format("amplify")}, "UnknownService"),
-        ({"authorization": SIGNED.format("amplify")}, "UnknownService"),
+        ({"authorization": SIGNED.format("amplify")}, "UnknownServiceException"),
         ({**JSON, "authorization": "AWS4-HMAC-SHA256 x"}, "IncompleteSignatureException"),
     ],
 )
