@@ -346,9 +346,7 @@ def _dynamodb(path: str, target: str, version: str, host: str) -> tuple[str, ...
 
 
 def _sagemaker(path: str, target: str, version: str, host: str) -> tuple[str, ...]:
-    if path.endswith("invocations"):
-        return ("sagemakerruntime",)
-    return ("sagemakermetrics" if path.endswith("BatchPutMetrics") else "sagemaker",)
+    return ("sagemaker",) if target else ("sagemakerruntime", "sagemakermetrics")
 
 
 _TIMESTREAM_QUERIES = re.compile(r"Timestream_20181101\.\w*(?:Query|Queries|AccountSettings)$")

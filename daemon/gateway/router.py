@@ -43,7 +43,6 @@ INVOKED_HOSTS = frozenset({"execute-api", "lambda-url"})
 
 _ACCOUNT = re.compile(r"\d{12}")
 _QUERY_CREDENTIAL = re.compile(r"(?:^|&)X-Amz-Credential=([^&]*)", re.IGNORECASE)
-_QUERY_ACCESS_KEY = re.compile(r"(?:^|&)AWSAccessKeyId=([^&]*)")
 _AGENT_REGION = re.compile(rf"region/({REGION.pattern})")
 _POOL_PAGE = re.compile(r"/(?P<pool>[^/]+)/\.well-known/(?:jwks\.json|openid-configuration)/?")
 _SELF_CALL = re.compile(rf"/(?P<service>[a-z0-9-]+)_(?P<region>{REGION.pattern})/.*")
@@ -78,7 +77,7 @@ class Router:
         """The command's request. Raises UnknownService, MalformedRequest, NotImplementedYet."""
         scope, address = scope_of(request), self._address(request)
         modules = self._modules(request, scope, address)
-        bucket = _bucket(modules[0], request, address)
+        bucket = _bucket(modules[0], scope, address)
         path = f"/{bucket}{request.path}" if bucket else request.path
         module, operation = await self._operations.find(modules, request, path)
         region = self._region(request, scope, address)
@@ -177,13 +176,11 @@ def scope_of(request: HttpRequest) -> Scope:
         return _parse_credential(credential[1] if credential else "", request)
     if scheme == "AWS":
         return Scope(access_key=rest.strip().partition(":")[0])
-    if not request.query:
-        return Scope()
-    presigned = _QUERY_CREDENTIAL.search(request.query)
+    presigned = _QUERY_CREDENTIAL.search(request.query) if request.query else None
     if presigned is not None:
         return _parse_credential(unquote(presigned[1]), request)
-    signed_v2 = _QUERY_ACCESS_KEY.search(request.query)
-    return Scope(access_key=unquote(signed_v2[1])) if signed_v2 else Scope()
+    # Signature version 2: S3's presigned URLs, and SimpleDB's forms.
+    return Scope(access_key=form_field(request, "AWSAccessKeyId"))
 
 
 def _parse_credential(credential: str, request: HttpRequest) -> Scope:
@@ -213,10 +210,10 @@ def _names_s3(module: str, address: Address) -> bool:
     return module == "s3" and address.module == "s3" and address.local
 
 
-def _bucket(module: str, request: HttpRequest, address: Address) -> str:
+def _bucket(module: str, scope: Scope, address: Address) -> str:
     """The bucket in the host of a virtual-hosted request, empty for any other."""
-    if module != "s3" or "s3-accesspoint" in address.labels:
-        return ""
+    if module != "s3" or scope.service == "s3-object-lambda" or "s3-accesspoint" in address.labels:
+        return ""  # the last two have a route or an access point there
     if address.module == "s3":
         return address.bucket
     return address.labels if address.local else ""
