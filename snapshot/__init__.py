@@ -1,0 +1,70 @@
+"""Snapshots: every service's state as images, one cut, no pause, nothing executed when it is loaded again.
+
+format      the bytes of images and manifests
+errors      everything that is raised
+source      what an embedding program implements: Source, Host
+codec       objects to pickles and back; allowlist says what an image may name, reducers how the awkward is written
+images      parts of services' states in the blob store; manifest: which of them were valid at one LSN; quarantine
+dump        services to images, in place or in a child; fork: the child
+checkpoint  one checkpoint from cut to retention; strategy: when, and who shares it; views: what people look at
+restore     the newest whole checkpoint, or the one before it
+fakes       a source and a host for tests
+"""
+
+from holdfast.snapshot.allowlist import GENERIC, AllowList, Use
+from holdfast.snapshot.checkpoint import Checkpointer, CheckpointOptions, Timing
+from holdfast.snapshot.codec import Codec
+from holdfast.snapshot.errors import (
+    ImageDamaged,
+    IncompatibleFormat,
+    ManifestDamaged,
+    NotAllowed,
+    NotLoadable,
+    NotPicklable,
+    NoUsableCheckpoint,
+    SnapshotError,
+    SnapshotFailed,
+)
+from holdfast.snapshot.images import ImageRef, ImageStore
+from holdfast.snapshot.manifest import Manifest, ManifestStore, ServiceEntry
+from holdfast.snapshot.quarantine import Quarantine, Quarantined
+from holdfast.snapshot.restore import Restore, restore
+from holdfast.snapshot.source import CheckpointFailure, Cut, Host, OpenPart, Source
+from holdfast.snapshot.strategy import SaveStrategy, Snapshotter
+from holdfast.snapshot.views import Views
+
+__all__ = [
+    "GENERIC",
+    "AllowList",
+    "CheckpointFailure",
+    "CheckpointOptions",
+    "Checkpointer",
+    "Codec",
+    "Cut",
+    "Host",
+    "ImageDamaged",
+    "ImageRef",
+    "ImageStore",
+    "IncompatibleFormat",
+    "Manifest",
+    "ManifestDamaged",
+    "ManifestStore",
+    "NoUsableCheckpoint",
+    "NotAllowed",
+    "NotLoadable",
+    "NotPicklable",
+    "OpenPart",
+    "Quarantine",
+    "Quarantined",
+    "Restore",
+    "SaveStrategy",
+    "ServiceEntry",
+    "SnapshotError",
+    "SnapshotFailed",
+    "Snapshotter",
+    "Source",
+    "Timing",
+    "Use",
+    "Views",
+    "restore",
+]
