@@ -29,7 +29,7 @@ from holdfast.daemon.events import StateDirty
 from holdfast.daemon.services.determinism import Determinism
 from holdfast.daemon.services.moto.classification import changes_state
 from holdfast.daemon.services.moto.credentials import access_key_of, last_used_due
-from holdfast.journal import BlobStore, Journal, JournalError, JournalFull, Kind, MemoryJournal
+from holdfast.journal import BlobStore, Journal, JournalError, Kind, MemoryJournal
 
 __all__ = ["BODY_INLINE_MAX_BYTES", "Backend", "Executor", "Outcome", "Unavailable"]
 
@@ -131,13 +131,13 @@ class Executor:
         """
         changing = changes_state(request)
         body_blob = b""
-        if changing:
-            self._admit(request)
-            if len(request.body) > BODY_INLINE_MAX_BYTES and self._blobs is not None:
-                body_blob = await self._keep(request.body)
+        if changing and len(request.body) > BODY_INLINE_MAX_BYTES and self._blobs is not None:
+            body_blob = await self._keep(request.body)
         try:
             async with self._lane:
                 await self._prepare(request.service)
+                if changing:
+                    self._admit(request)
                 if self._backend.slow(request):
                     with CancelScope(shield=True):
                         outcome = await to_thread.run_sync(self._execute, request, changing, limiter=self._thread)
@@ -167,11 +167,17 @@ class Executor:
         self.commands += 1
         return outcome
 
+    async def prepare(self, service: str) -> None:
+        """Import `service` ahead of its first request. Raises UnknownService."""
+        async with self._lane:
+            await self._prepare(service)
+
     def replayed(self, outcome: Outcome, lsn: int) -> None:
         """Mark what a command that was run again touched as changed at `lsn`, as it was when it ran live."""
         self._mark(outcome.command.touched, lsn)
 
     def _admit(self, request: Request) -> None:
+        """Make sure that the record will find room; what is reserved holds while the lane is ours, since nobody else appends."""
         size = (
             len(request.target) + sum(len(name) + len(value) for name, value in request.headers) + RECORD_OVERHEAD_BYTES
         )
@@ -186,7 +192,7 @@ class Executor:
         assert self._blobs is not None
         try:
             return await to_thread.run_sync(self._pinned, body)
-        except (OSError, JournalFull) as error:
+        except OSError as error:
             raise Unavailable(f"the request's body could not be stored: {error}") from error
 
     def _pinned(self, body: bytes) -> bytes:

@@ -54,6 +54,9 @@ freshly made file system has."""
 LOCK_PATIENCE_S = 1.0
 """How long a lock is tried for: a process killed a moment ago gives its lock back when the kernel has torn it down."""
 
+JOURNAL_OFF = "journal-off"
+"""A file that is there while the journal is switched off."""
+
 FORMAT_MAX_BYTES = 4096
 
 
@@ -201,6 +204,19 @@ class Volume:
         except FileNotFoundError:
             _write_durably(self._folder_fd, "token", secrets.token_urlsafe(32).encode("ascii") + b"\n")
             return _read(self._folder_fd, "token").decode("ascii").strip()
+
+    @property
+    def journal_was_off(self) -> bool:
+        """True when the last life counted changes without journalling them: its checkpoint is newer than the journal."""
+        return (self.path / JOURNAL_OFF).exists()
+
+    def note_journal(self, *, on: bool) -> None:
+        """Note durably whether changes are journalled from here on: off before the first is made, on once the journal has begun."""
+        if not on:
+            _write_durably(self._folder_fd, JOURNAL_OFF, b"off\n")
+        elif self.journal_was_off:
+            os.unlink(JOURNAL_OFF, dir_fd=self._folder_fd)
+            os.fsync(self._folder_fd)  # or a later end of the journal below its checkpoint would pass for intended
 
     def describe(self, endpoint: str) -> None:
         """Write into LOCK who holds it; again when the endpoint is known only after the lock was taken."""

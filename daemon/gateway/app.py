@@ -109,6 +109,7 @@ class Gateway:
         self._recovered = anyio.Event()
         self.phase = Phase.RECOVERING
         self.in_work = 0
+        self._idle = anyio.Event()
         self.served = 0
 
     def serve(self) -> None:
@@ -121,6 +122,12 @@ class Gateway:
         self.phase = Phase.DRAINING
         self._recovered.set()
         self._polls.end()
+
+    async def drained(self) -> None:
+        """Return when no request is in work; after `drain` there will be none again."""
+        while self.in_work:
+            self._idle = anyio.Event()
+            await self._idle.wait()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -146,6 +153,8 @@ class Gateway:
             reply = render(InternalFailure("something went wrong here; the log has the details"), request)
         finally:
             self.in_work -= 1
+            if self.in_work == 0:
+                self._idle.set()
             self.served += 1
         await self._send(reply, request, send)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import nullcontext
 
 import pytest
@@ -16,45 +15,40 @@ class Shelf:
     """Images that note when they are read; one can be broken."""
 
     def __init__(self) -> None:
-        self.filled: list[str] = []
+        self.services = frozenset("abcd")
+        self.loaded: set[str] = set()
+        self.reads: list[str] = []
         self.broken = ""
 
-    def read(self, service: str) -> Mapping[str, bytes]:
+    def load(self, service: str) -> tuple[str, ...]:
+        self.reads.append(service)
         if service == self.broken:
             raise OSError(f"{service} cannot be read")
-        return {"backend": service.encode()}
-
-    def fill(self, service: str, parts: Mapping[str, bytes]) -> None:
-        assert parts == {"backend": service.encode()}
-        self.filled.append(service)
+        self.loaded.add(service)
+        return (service,)
 
 
 def make(shelf: Shelf, bus: Bus | None = None) -> Loader:
-    loader = Loader(bus or Bus(), read=shelf.read, fill=shelf.fill, aside=lambda *_: nullcontext())
-    loader.offer(["a", "b", "c", "d"])
-    return loader
+    return Loader(bus or Bus(), shelf, aside=lambda *_: nullcontext())
 
 
 def test_service_is_read_once_and_others_stay_stored() -> None:
-    """Only what is used is read, and only once."""
+    """Only what is used is read, and only once; what the checkpoint does not hold is not asked for."""
     shelf = Shelf()
     loader = make(shelf)
-    loader.load("a")
-    loader.load("a")
-    loader.load("unknown")
-    assert shelf.filled == ["a"]
+    for service in ("a", "a", "unknown"):
+        loader.load(service)
+    assert shelf.reads == ["a"]
     assert loader.stored == {"b", "c", "d"}
 
 
-def test_linked_services_come_along_in_circles_too() -> None:
-    """What a service holds parts of is there when it is, however long the chain and even if it leads back."""
-    shelf = Shelf()
-    loader = make(shelf)
-    loader.link({"a": ["b"], "b": ["c"], "c": ["a"]})
-    loader.load("b")
-    assert sorted(shelf.filled) == ["a", "b", "c"]
-    assert loader.linked("a") == {"b", "c"}
-    assert loader.linked("d") == frozenset()
+def test_without_a_checkpoint_nothing_is_stored() -> None:
+    """A fresh volume, or none at all, has nothing to load."""
+    loader = Loader(Bus(), None, aside=lambda *_: nullcontext())
+    loader.load("a")
+    loader.load_all()
+    loader.forget("a")
+    assert loader.stored == frozenset()
 
 
 def test_unreadable_image_stays_stored_and_is_reported() -> None:
@@ -68,11 +62,31 @@ def test_unreadable_image_stays_stored_and_is_reported() -> None:
     assert "a" in loader.stored
 
 
-def test_loaded_services_are_told_on_the_bus() -> None:
+def test_reset_service_is_not_brought_back() -> None:
+    """What was reset is not read from its old image when it is next used."""
+    shelf = Shelf()
+    loader = make(shelf)
+    loader.forget("b")
+    loader.load("b")
+    assert shelf.reads == []
+
+
+async def _told(loader: Loader, bus: Bus) -> list[object]:
+    with bus.subscribe(ServiceLoaded) as viewer:
+        loader.load_all()
+        return [await anext(viewer) for _ in range(4)]
+
+
+@pytest.mark.anyio
+async def test_loaded_services_are_told_on_the_bus() -> None:
     """Viewers see which service came into memory."""
     bus = Bus()
-    with bus.subscribe(ServiceLoaded) as viewer:
-        loader = make(Shelf(), bus)
-        loader.load_all()
-        assert viewer.dropped == 0
-    assert loader.stored == frozenset()
+    assert await _told(make(Shelf(), bus), bus) == [ServiceLoaded(service) for service in "abcd"]
+
+
+def test_links_are_followed_in_circles_too() -> None:
+    """What a service holds parts of is found however long the chain is, and even if it leads back."""
+    loader = make(Shelf())
+    loader.link({"a": ["b"], "b": ["c"], "c": ["a"]})
+    assert loader.linked("a") == {"b", "c"}
+    assert loader.linked("d") == frozenset()

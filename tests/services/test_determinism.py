@@ -41,7 +41,8 @@ import moto.core, moto.moto_api._internal as internal
 def draw():
     keys = [rsa.generate_private_key(65537, 2048), ec.generate_private_key(ec.SECP256R1()), ed25519.Ed25519PrivateKey.generate()]
     return [
-        time.time_ns(), str(dt.datetime.now()), os.urandom(8).hex(), str(uuid.uuid4()), str(uuid.uuid1(1, 2)), secrets.token_hex(8),
+        time.time_ns(), str(dt.datetime.now()), os.urandom(8).hex(), str(uuid.uuid4()), str(uuid.uuid1(1, 2)),
+        secrets.token_hex(8),
         random.random(), internal.mock_random.get_random_hex(8), [key_to_der(key).hex() for key in keys],
     ]
 """

@@ -49,6 +49,15 @@ class Dispatch:
         """True when `service` is imported and can run without stalling the event loop for that."""
         return service in self._handlers
 
+    @property
+    def prepared(self) -> frozenset[str]:
+        """The services that are imported."""
+        return frozenset(self._handlers)
+
+    def account_of(self, request: Request) -> str:
+        """The account that `request` speaks for: its access key's, if IAM or STS issued that, else what the router read."""
+        return account_of(access_key_of(request)) or request.account or self._default_account
+
     def slow(self, request: Request) -> bool:
         """True when `request` is known to take over 20 ms, or is the first to reach its service in an account and region:
         that makes a backend, which takes up to 5 s (EC2's images, SSM's public parameters)."""
@@ -147,9 +156,7 @@ class Dispatch:
                 preserved.setdefault(key, name)
             environ[key] = f"{environ[key]},{value}" if key in environ else value
         environ["CONTENT_LENGTH"] = str(len(request.body))
-        environ["HTTP_X_MOTO_ACCOUNT_ID"] = (
-            account_of(access_key_of(request)) or request.account or self._default_account
-        )
+        environ["HTTP_X_MOTO_ACCOUNT_ID"] = self.account_of(request)
         return environ
 
 
