@@ -211,7 +211,7 @@ class Volume:
         return (self.path / JOURNAL_OFF).exists()
 
     def note_journal(self, *, on: bool) -> None:
-        """Note durably whether changes are journalled from here on: off before the first is made, on once the journal has begun."""
+        """Note durably whether changes are journalled: "off" before the first is made, "on" once the journal has begun."""
         if not on:
             _write_durably(self._folder_fd, JOURNAL_OFF, b"off\n")
         elif self.journal_was_off:
