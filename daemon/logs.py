@@ -59,7 +59,9 @@ def configure(level: LogLevel, stream: TextIO | None = None) -> None:
     root.handlers[:] = [_Route()]
     # Other people's debug lines hold whole requests with their signatures: they are seen only at trace.
     root.setLevel(number if level is LogLevel.TRACE else max(number, logging.INFO))
-    logging.getLogger("uvicorn.access").setLevel(logging.CRITICAL)  # the gateway logs requests, at debug
+    logging.getLogger("uvicorn").setLevel(
+        max(root.level, logging.WARNING)
+    )  # its starting and stopping is ours to report
 
 
 class _Route(logging.Handler):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
 from holdfast.daemon.units import format_duration, format_size, parse_duration, parse_size
+from holdfast.snapshot import SaveStrategy
 
 __all__ = [
     "ACCOUNT",
@@ -39,15 +40,6 @@ FLUSH_INTERVAL_MAX_S = 86400.0
 
 T = TypeVar("T")
 E = TypeVar("E", bound=StrEnum)
-
-
-class SaveStrategy(StrEnum):
-    """When a checkpoint is written (DESIGN section 7)."""
-
-    SCHEDULED = "SCHEDULED"
-    ON_REQUEST = "ON_REQUEST"
-    ON_SHUTDOWN = "ON_SHUTDOWN"
-    MANUAL = "MANUAL"
 
 
 class LoadStrategy(StrEnum):

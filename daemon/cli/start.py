@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from holdfast.daemon.errors import HoldfastError
+
 if TYPE_CHECKING:
     from holdfast.daemon.config import Settings
 
@@ -87,8 +89,6 @@ def _fix_process() -> None:
     if all(os.environ.get(name) == value for name, value in FIXED.items()) and not sys.flags.hash_randomization:
         return
     if again:
-        from holdfast.daemon.errors import HoldfastError
-
         raise HoldfastError("this Python ignores PYTHONHASHSEED (started with -E or -I): a replay would not be exact")
     sys.stdout.flush()
     sys.stderr.flush()
@@ -110,9 +110,23 @@ def _serve(settings: Settings) -> int:
         structlog.get_logger(__name__).warning(
             "set in the environment but without effect here", variables=list(settings.unknown)
         )
-    return anyio.run(
-        partial(serve, settings, ready=partial(_say_ready, settings)), backend_options={"use_uvloop": True}
-    )
+    run = partial(serve, settings, ready=partial(_say_ready, settings))
+    try:
+        return anyio.run(run, backend_options={"use_uvloop": True})
+    except ExceptionGroup as group:
+        # Task groups wrap what their tasks raise; a sentence meant for the user is the only thing in there, or it is a defect.
+        if (error := _only(group)) is None:
+            raise
+        raise error from group
+
+
+def _only(group: ExceptionGroup[Exception]) -> HoldfastError | None:
+    if len(group.exceptions) != 1:
+        return None
+    inner = group.exceptions[0]
+    if isinstance(inner, ExceptionGroup):
+        return _only(inner)
+    return inner if isinstance(inner, HoldfastError) else None
 
 
 def _say_ready(settings: Settings) -> None:
