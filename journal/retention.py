@@ -30,7 +30,7 @@ def retirable(
     the open segment was begun.
     """
     total_bytes = open_bytes + sum(segment.size_bytes for segment in segments)
-    begun = [segment.time_ns for segment in segments[1:]] + [open_time_ns]
+    begun = [*(segment.time_ns for segment in segments), open_time_ns][1:]
     count = 0
     for segment, ended_ns in zip(segments, begun, strict=True):
         needed = segment.next_lsn > keep_from_lsn

@@ -87,10 +87,15 @@ def _round(daemon: Daemon, facts: Facts, name: str, chance: random.Random, *, ai
     threads = [threading.Thread(target=worker.run) for worker in workers]
     for thread in threads:
         thread.start()
-    time.sleep(chance.uniform(0.2, 1.2))
+    # Until some steps were taken: right after a start the first use of each service takes longer than many steps.
+    wanted, until = chance.randint(10, 400), time.monotonic() + 5
+    while sum(worker.steps for worker in workers) < wanted and time.monotonic() < until:
+        time.sleep(0.001)
     if aim_at_checkpoint:
         _wait_for_checkpoint(daemon.volume, time.monotonic() + 3)
         time.sleep(chance.uniform(0, 0.01))
+    assert daemon.process is not None
+    assert daemon.process.poll() is None, f"the daemon ended by itself:\n{daemon.printed[-4000:]}"
     daemon.kill()
     for thread in threads:
         thread.join(30)
