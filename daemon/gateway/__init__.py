@@ -2,7 +2,7 @@
 
 - `app`: the ASGI application, from socket to executor and back; `server`: uvicorn as it is run here; `protocol`: its connections
 - `message`, `body`: a request's head, and its body within limits; `limits`: all limits of the edge
-- `guard`, `cors`: hosts and origins that may come in, and what their browsers are told
+- `guard`, `cors`, `bucket_cors`: hosts and origins that may come in, and what their browsers are told
 - `addressing`, `hosts`, `operations`, `router`: from an HTTP request to service, operation, region and account
 - `waiting`: long polls; `errors`: AWS-shaped errors
 """

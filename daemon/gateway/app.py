@@ -9,11 +9,12 @@ client gets InternalFailure, the log the traceback.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import functools
 import re
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from email.utils import formatdate
 from typing import Any, Protocol
 
@@ -22,8 +23,10 @@ import structlog
 
 from holdfast.daemon.command import Reply, Request
 from holdfast.daemon.gateway.body import Bodies, ClientGone
+from holdfast.daemon.gateway.bucket_cors import BucketCors, asked_headers
 from holdfast.daemon.gateway.cors import is_preflight, preflight, with_cors
 from holdfast.daemon.gateway.errors import (
+    ForeignOrigin,
     GatewayError,
     InternalFailure,
     Overloaded,
@@ -105,6 +108,7 @@ class Gateway:
         self._refusals = refusals
         self._limits = limits or Limits()
         self._bodies = Bodies(self._limits)
+        self._bucket_cors = BucketCors(self._run)
         self._now_s = now_s
         self._recovered = anyio.Event()
         self.phase = Phase.RECOVERING
@@ -164,11 +168,27 @@ class Gateway:
         authority = self._guard.host(request)
         if self._control.owns(request):
             return await self._answer_control(request, self._guard.control(request, authority), receive)
-        origin = self._guard.aws(request, authority)
+        try:
+            origin = self._guard.aws(request, authority)
+        except ForeignOrigin as refusal:
+            return await self._answer_stranger(refusal, request, receive)
         if origin is not None and is_preflight(request):
             return preflight(request, origin)
         reply = await self._answer_aws(request, receive)
         return with_cors(reply, origin) if origin is not None else reply
+
+    async def _answer_stranger(self, refusal: ForeignOrigin, request: HttpRequest, receive: Receive) -> Reply:
+        """A page that the guard turned away: only an S3 bucket's own CORS rules can let it in. Raises `refusal` otherwise."""
+        origin = request.get("origin")
+        if not origin or self._router.service(request) != "s3":
+            raise refusal
+        await self._admitted()
+        rule = await self._bucket_cors.rule_for(await self._router.route(request), request, origin)
+        if rule is None:
+            raise refusal
+        is_question = is_preflight(request)
+        reply = Reply(200, (), b"") if is_question else await self._answer_aws(request, receive)
+        return rule.mark(reply, origin, asked_headers(request))
 
     async def _answer_control(self, request: HttpRequest, origin: str | None, receive: Receive) -> Reply:
         if origin is not None and is_preflight(request):
@@ -194,17 +214,26 @@ class Gateway:
             raise ServiceUnavailable(f"the daemon is {self.phase.value}")
 
     async def _execute(self, request: Request, receive: Receive) -> Reply:
-        try:
-            if not LongPolls.concerns(request):
-                return await self._executor.run(request)
+        if not LongPolls.concerns(request):
+            return await self._run(request)
+        with self._refusals_as_errors(request):
             reply = await self._polls.receive(request, functools.partial(_disconnected, receive))
+        if reply is None:
+            raise ClientGone
+        return reply
+
+    async def _run(self, request: Request) -> Reply:
+        with self._refusals_as_errors(request):
+            return await self._executor.run(request)
+
+    @contextlib.contextmanager
+    def _refusals_as_errors(self, request: Request) -> Iterator[None]:
+        try:
+            yield
         except self._refusals as error:
             raise ServiceUnavailable(str(error)) from error
         except NoSuchService as error:
             raise UnknownService(f"there is no service {request.service!r}") from error
-        if reply is None:
-            raise ClientGone
-        return reply
 
     async def _send(self, reply: Reply, request: HttpRequest, send: Send) -> None:
         await send({"type": "http.response.start", "status": reply.status, "headers": self._headers(reply, request)})

@@ -121,7 +121,8 @@ async def test_strangers_page_reaches_nothing_whatever_it_sends(edge: Any) -> No
         assert "access-control-allow-origin" not in answer.headers
         asked += 1
     assert asked == 8 * 7 * 5 * 5
-    assert not edge.executor.requests
+    # All that ran was the question for a bucket's own rules, which let nobody in here.
+    assert {(request.operation, request.body) for request in edge.executor.requests} == {("GetBucketCors", b"")}
     assert not edge.control.requests
 
 
