@@ -146,7 +146,7 @@ class Settings:
         LoadStrategy.ON_REQUEST,
         "SNAPSHOT_LOAD_STRATEGY",
         one_of(LoadStrategy),
-        "when a service's saved state is read: when it is first used, at start, or when asked",
+        "when a service's saved state is read: when it is first used or at start; MANUAL is refused by this version",
     )
     flush_interval_s: float = setting(
         15.0,
@@ -167,7 +167,11 @@ class Settings:
         "how much of the journal is kept for time travel beyond what recovery needs, whichever is less",
     )
     services: tuple[str, ...] = setting(
-        (), "SERVICES", NAMES, "the services to serve; empty is all of them", default_shown="all"
+        (),
+        "SERVICES",
+        NAMES,
+        "the services that EAGER_SERVICE_LOADING imports; all are served whatever it says",
+        default_shown="none",
     )
     eager_loading: bool = setting(
         False,

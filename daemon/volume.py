@@ -4,6 +4,7 @@
       format        what this folder is: format version, state id, creation time; JSON, written once
       LOCK          locked (flock) by the running daemon; its text says who that is
       journal/ images/ manifests/ state/ quarantine/
+      journal-off   there while the journal is switched off
       token         the secret that opens control routes to other machines, made when first needed
       holdfast.toml, init/, holdfast.log     the user's settings and hooks, and the log of `holdfast start -d`
 
@@ -16,7 +17,6 @@ A folder that is not empty and has no `format` is somebody else's: nothing in it
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import secrets
@@ -25,19 +25,18 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from holdfast.daemon.errors import VolumeError
+from holdfast.daemon.lock import describe, take_lock
 
 __all__ = [
     "FOLDERS",
     "FORMAT_VERSION",
     "LOG_FILE",
-    "Holder",
     "Volume",
     "VolumeError",
     "check",
-    "holder_of",
     "runtime_folder",
 ]
 
@@ -51,48 +50,10 @@ ALLOWED_IN_EMPTY = frozenset({"holdfast.toml", "init", LOG_FILE, f"{LOG_FILE}.1"
 """What may lie in a folder that counts as empty: what a user prepares, what a first start killed half-way leaves, and what a
 freshly made file system has."""
 
-LOCK_PATIENCE_S = 1.0
-"""How long a lock is tried for: a process killed a moment ago gives its lock back when the kernel has torn it down."""
-
 JOURNAL_OFF = "journal-off"
 """A file that is there while the journal is switched off."""
 
 FORMAT_MAX_BYTES = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """The daemon that holds a volume. `started_ticks` tells it from a later process with the same number."""
-
-    pid: int
-    endpoint: str
-    since_ns: int
-    started_ticks: int
-
-    @classmethod
-    def me(cls, endpoint: str) -> Self:
-        """This process."""
-        return cls(os.getpid(), endpoint, time.time_ns(), _started_ticks(os.getpid()))
-
-    def alive(self) -> bool:
-        """True when the process that took the lock still runs, as seen from this process's PID namespace."""
-        ticks = _started_ticks(self.pid)
-        return ticks != 0 and ticks == self.started_ticks
-
-    def __str__(self) -> str:
-        since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(self.since_ns // 10**9))
-        where = f", listening on {self.endpoint}" if self.endpoint else ""
-        return f"process {self.pid} since {since}{where}"
-
-
-def _started_ticks(pid: int) -> int:
-    """When process `pid` was started, in clock ticks since boot (proc(5), field 22); 0 when there is none or no /proc."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return 0
-    # The name in field 2 may hold blanks and brackets: what follows the last bracket is field 3.
-    return int(text.rpartition(")")[2].split()[19])
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +105,7 @@ class Volume:
         try:
             identity = _identify(path, folder_fd)
             os.fchmod(folder_fd, 0o700)
-            lock_fd = _lock(path, folder_fd, endpoint)
+            lock_fd = take_lock(path, folder_fd, endpoint)
             try:
                 # Under the lock: of two first starts one writes the identity, the other has been sent away.
                 identity = identity or _first_use(path, folder_fd)
@@ -220,7 +181,7 @@ class Volume:
 
     def describe(self, endpoint: str) -> None:
         """Write into LOCK who holds it; again when the endpoint is known only after the lock was taken."""
-        _describe(self.lock_fd, endpoint)
+        describe(self.lock_fd, endpoint)
 
     def close(self) -> None:
         """Give the volume back."""
@@ -245,22 +206,6 @@ def check(path: Path) -> None:
         raise _unusable(path, error) from error
     finally:
         os.close(folder_fd)
-
-
-def holder_of(path: Path) -> Holder | None:
-    """Who holds the volume at `path`; None when nobody does. Raises VolumeError when it is no volume."""
-    try:
-        with (path / "LOCK").open("rb") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return _read_holder(lock.fileno()) or Holder(0, "", 0, 0)
-    except FileNotFoundError:
-        if not (path / "format").exists():
-            raise VolumeError(f"{path} is not a volume of holdfast") from None
-    except OSError as error:
-        raise _unusable(path, error) from error
-    return None
 
 
 def runtime_folder(env: Mapping[str, str]) -> Path:
@@ -359,44 +304,6 @@ def _make_inside(path: Path, folder_fd: int, name: str) -> None:
     except FileExistsError:
         _check_inside(path, folder_fd, name)
         os.chmod(name, 0o700, dir_fd=folder_fd)
-
-
-def _lock(path: Path, folder_fd: int, endpoint: str) -> int:
-    fd = os.open("LOCK", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder_fd)
-    give_up = time.monotonic() + LOCK_PATIENCE_S
-    try:
-        while True:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > give_up:
-                    who = _read_holder(fd) or "another process"
-                    raise VolumeError(f"the volume {path} is in use by {who}; `holdfast stop` ends it") from None
-                time.sleep(0.02)
-        _describe(fd, endpoint)
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
-
-
-def _describe(lock_fd: int, endpoint: str) -> None:
-    me = Holder.me(endpoint)
-    text = json.dumps({field: getattr(me, field) for field in Holder.__slots__}).encode() + b"\n"
-    # Not synced: it speaks of a running process, so it need not outlive the machine.
-    os.pwrite(lock_fd, text, 0)
-    os.ftruncate(lock_fd, len(text))
-
-
-def _read_holder(lock_fd: int) -> Holder | None:
-    try:
-        fields: dict[str, Any] = json.loads(os.pread(lock_fd, FORMAT_MAX_BYTES, 0))
-        return Holder(
-            int(fields["pid"]), str(fields["endpoint"]), int(fields["since_ns"]), int(fields["started_ticks"])
-        )
-    except (ValueError, KeyError, TypeError):
-        return None  # it was locked a moment ago and not yet described
 
 
 def _first_use(path: Path, folder_fd: int) -> Format:

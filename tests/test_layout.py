@@ -222,6 +222,7 @@ def test_the_type_checker_really_checks(tmp_path: Path) -> None:
     links = tmp_path / "build" / "dev" / "holdfast"
     links.mkdir(parents=True)
     (tmp_path / "journal").mkdir()
+    (tmp_path / "journal" / "__init__.py").write_text("")
     (tmp_path / "journal" / "canary.py").write_text("def sing() -> int:\n    return 'tweet'\n")
     (links / "journal").symlink_to(tmp_path / "journal")
     done = subprocess.run(

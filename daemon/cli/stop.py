@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from holdfast.daemon.cli.client import Client, endpoint_option
-from holdfast.daemon.errors import HoldfastError
+from holdfast.daemon.errors import HoldfastError, VolumeError
 
 __all__ = ["stop"]
 
@@ -56,7 +56,7 @@ def stop(endpoint: str, volume: Path | None, timeout_s: float) -> None:
 
 
 def _stop_holder(volume: Path, timeout_s: float) -> None:
-    from holdfast.daemon.volume import VolumeError, holder_of
+    from holdfast.daemon.lock import holder_of
 
     holder = holder_of(volume)
     if holder is None:
@@ -86,7 +86,7 @@ def _terminate(pid: int) -> None:
 
 
 def _stop_endpoint(endpoint: str, timeout_s: float) -> None:
-    from holdfast.daemon.volume import VolumeError, holder_of
+    from holdfast.daemon.lock import holder_of
 
     client = Client(endpoint)
     _, health = client.health()

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.daemon.volume import FOLDERS, Volume, VolumeError, check, holder_of, runtime_folder
+from holdfast.daemon.lock import holder_of
+from holdfast.daemon.volume import FOLDERS, Volume, VolumeError, check, runtime_folder
 
 HOLD = """
 import sys, time
@@ -201,6 +202,18 @@ def test_the_token_is_made_once_and_private(tmp_path: Path) -> None:
         assert stat.S_IMODE((volume.path / "token").stat().st_mode) == 0o600
     with Volume.open(tmp_path / "v") as volume:
         assert volume.token() == token
+
+
+def test_a_switched_off_journal_is_noted(tmp_path: Path) -> None:
+    """Whether the last life journalled its changes is known at the next start, whatever ended it."""
+    with Volume.open(tmp_path / "v") as volume:
+        assert not volume.journal_was_off
+        volume.note_journal(on=False)
+    with Volume.open(tmp_path / "v") as volume:
+        assert volume.journal_was_off
+        volume.note_journal(on=True)
+        assert not volume.journal_was_off
+        volume.note_journal(on=True)
 
 
 def test_asking_who_holds_what_is_no_volume_is_an_error(tmp_path: Path) -> None:
