@@ -7,7 +7,8 @@ Garbage is collected by reachability, and two races are closed. A writer **pins*
 blob exists, until whatever names it (a record, a manifest) is durable: the collector spares what is pinned and looks
 again, under the lock that pinning takes, right before it takes a name away. And what is collected goes to the
 **trash** first and is unlinked only by the next collection: a reader who opened the store a moment ago, and a mistake
-in the roots, both have one cycle to be noticed.
+in the roots, both have one cycle to be noticed. A pin that was given back counts until the next collection has begun:
+the roots of this one may have been gathered before the name became durable.
 """
 
 from __future__ import annotations
@@ -89,6 +90,7 @@ class BlobStore:
         self.disk: Disk = disk or LocalDisk()
         self._trash = os.path.join(self.folder, TRASH)
         self._pins: Counter[bytes] = Counter()
+        self._pinned_lately: set[bytes] = set()
         self._lock = threading.Lock()
         self.disk.make_folder(self._trash)
         # A killed process may have renamed a blob and not synced its name: make durable what a dedup hit will rely on.
@@ -176,6 +178,7 @@ class BlobStore:
         """Keep a blob, present or to come, from being collected until `unpin`; pins are counted."""
         with self._lock:
             self._pins[digest] += 1
+            self._pinned_lately.add(digest)
 
     def unpin(self, digest: bytes) -> None:
         """Give back one pin."""
@@ -190,7 +193,9 @@ class BlobStore:
         `roots` must name what manifests, tags, pods and retained records need. A trashed blob that became a root
         again meanwhile is put back.
         """
-        marked = set(roots)
+        with self._lock:
+            lately, self._pinned_lately = self._pinned_lately, set(self._pins)
+        marked = lately.union(roots)
         unlinked, freed_bytes = self._empty_trash(marked)
         trashed = [digest for digest in self.digests() if digest not in marked and self._trash_one(digest)]
         if trashed or unlinked:
@@ -237,7 +242,7 @@ class BlobStore:
 
     def _trash_one(self, digest: bytes) -> bool:
         with self._lock:
-            if digest in self._pins:
+            if digest in self._pinned_lately:
                 return False
             self.disk.rename(self.path(digest), os.path.join(self._trash, digest.hex()))
             return True
@@ -248,7 +253,7 @@ class BlobStore:
         for digest in _digests(self.disk, self._trash):
             path = os.path.join(self._trash, digest.hex())
             with self._lock:
-                wanted = digest in marked or digest in self._pins
+                wanted = digest in marked or digest in self._pinned_lately
                 if wanted and not self.disk.exists(self.path(digest)):
                     self.disk.rename(path, self.path(digest))
                     self.disk.fsync_dir(

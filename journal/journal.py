@@ -203,7 +203,7 @@ class Journal:
         return JournalStat(
             segments=len(sealed) + (1 if open_bytes else 0),
             size_bytes=open_bytes + sum(segment.size_bytes for segment in sealed),
-            first_lsn=sealed[0].first_lsn if sealed else self.recovery.last_lsn + 1,
+            first_lsn=self._first_lsn(),
             last_lsn=self.last_lsn,
             durable_lsn=self.durable_lsn,
             synced_lsn=self.synced_lsn,
@@ -237,7 +237,7 @@ class Journal:
                 why = self._spare.error or "the next segment is still being prepared"
                 raise JournalFull(f"the journal has no room for {size_bytes} bytes more, nothing was executed: {why}")
 
-    def append(  # noqa: PLR0917 -- the fields of a record, in their order
+    def append(
         self, kind: Kind, service: str, operation: str, time_ns: int, payload: bytes, blobs: tuple[bytes, ...] = ()
     ) -> int:
         """Queue a record and return its LSN. It is written at the end of this turn of the loop; wait for that with `durable`.
@@ -326,10 +326,9 @@ class Journal:
         """
         if self._blobs_named is None:
             named: deque[tuple[int, bytes]] = deque()
-            first_lsn = self._sealed[0].first_lsn if self._sealed else self.recovery.last_lsn + 1
             for path in [segment.path for segment in self._sealed if segment.epoch < self.epoch]:
                 for record in self._read_segment(path, 0, self.recovery.last_lsn):
-                    named.extend((record.lsn, digest) for digest in record.blobs if record.lsn >= first_lsn)
+                    named.extend((record.lsn, digest) for digest in record.blobs)
             self._blobs_named = named
         return {digest for _, digest in (*self._blobs_named, *self._blobs_appended)}
 
@@ -338,6 +337,12 @@ class Journal:
     def _running(self) -> Writer:
         assert self._writer is not None, "the journal must be entered before it can be written to"
         return self._writer
+
+    def _first_lsn(self) -> int:
+        """The oldest LSN that is kept, or the next to come when none is."""
+        if self._sealed:
+            return self._sealed[0].first_lsn
+        return self._appender.first_lsn if self._appender is not None else self.recovery.last_lsn + 1
 
     def _has_room(self, need_bytes: int) -> bool:
         """True when `need_bytes` fit what is already on disk for them, or when the disk is so free that it does not matter."""
@@ -373,7 +378,7 @@ class Journal:
             self._blobs.unpin(self._pinned.popleft()[1])
 
     def _forget_blobs(self) -> None:
-        first_lsn = self._sealed[0].first_lsn if self._sealed else 0
+        first_lsn = self._first_lsn()
         for named in (self._blobs_named, self._blobs_appended):
             while named and named[0][0] < first_lsn:
                 named.popleft()
@@ -412,7 +417,7 @@ class MemoryJournal:
     def reserve(self, size_bytes: int) -> None:
         """Always passes."""
 
-    def append(  # noqa: PLR0917 -- the fields of a record, in their order
+    def append(
         self, kind: Kind, service: str, operation: str, time_ns: int, payload: bytes, blobs: tuple[bytes, ...] = ()
     ) -> int:
         """Count an LSN."""

@@ -64,7 +64,7 @@ _pack = msgpack.Packer(autoreset=True, unicode_errors="surrogatepass").pack
 _KINDS = {int(kind): kind for kind in Kind}
 
 
-def pack_record(  # noqa: PLR0917 -- the fields of a record, in their order
+def pack_record(
     kind: Kind, service: str, operation: str, time_ns: int, payload: bytes, blobs: tuple[bytes, ...] = ()
 ) -> bytes:
     """The packed form of a record. It carries no LSN: the group that it goes into counts them."""

@@ -81,7 +81,8 @@ def begin_segment(disk: Disk, folder: str, spare: File, header: SegmentHeader, c
     spare.fdatasync()  # a name must never stand for a file whose header can still be lost
     disk.rename(spare.path, path)
     disk.fsync_dir(folder)  # or a power cut could take the file from under records that were acknowledged
-    return SegmentWriter(disk, path, spare, header, capacity_bytes)
+    spare.close()
+    return SegmentWriter(disk, path, disk.open(path, write=True), header, capacity_bytes)
 
 
 def sealed_bytes_max() -> int:
