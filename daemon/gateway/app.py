@@ -145,22 +145,28 @@ class Gateway:
         request = HttpRequest.from_scope(scope)
         self.in_work += 1
         try:
-            reply = await self._answer(request, receive)
-        except GatewayError as error:
-            reply = render(error, request, self._router.service(request))
-            if not isinstance(error, ServiceUnavailable):
-                log.info("refused", reason=type(error).__name__, said=error.message, method=request.method)
+            await self._send(await self._reply(request, receive), request, send)
         except ClientGone:
-            return
-        except Exception:
-            log.exception("the gateway failed", method=request.method, path=request.path)
-            reply = render(InternalFailure("something went wrong here; the log has the details"), request)
+            pass
         finally:
             self.in_work -= 1
+            self.served += 1
             if self.in_work == 0:
                 self._idle.set()
-            self.served += 1
-        await self._send(reply, request, send)
+
+    async def _reply(self, request: HttpRequest, receive: Receive) -> Reply:
+        """The answer to `request`, whatever it is. Raises ClientGone alone."""
+        try:
+            return await self._answer(request, receive)
+        except GatewayError as error:
+            if error.status < 500:
+                log.info("refused", reason=type(error).__name__, said=error.message, method=request.method)
+            return render(error, request, self._router.service(request))
+        except ClientGone:
+            raise
+        except Exception:
+            log.exception("the gateway failed", method=request.method, path=request.path)
+            return render(InternalFailure("something went wrong here; the log has the details"), request)
 
     async def _answer(self, request: HttpRequest, receive: Receive) -> Reply:
         if len(request.path) + len(request.query) > self._limits.uri_bytes_max:

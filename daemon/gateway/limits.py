@@ -24,15 +24,14 @@ class Limits:
     headers_max: int = 256
     """Header lines: S3 metadata of 2 KB as single letters is the most that AWS accepts."""
 
-    object_bytes_max: int = 5 * GIB
-    """The body of an S3 request: the most that one PUT or part carries. Bodies are held in memory, so `bodies_bytes_max` binds
-    first on most machines."""
+    object_bytes_max: int = 1 * GIB
+    """The body of an S3 request. AWS takes 5 GiB in one PUT or part; here bodies are held in memory."""
 
     body_bytes_max: int = 128 * MIB
     """Any other body: the largest in AWS is a Lambda function's zip of 50 MB, in base64 within JSON."""
 
-    bodies_bytes_max: int = 1 * GIB
-    """All bodies in work together: beyond it a request is told to come again."""
+    bodies_bytes_max: int = 2 * GIB
+    """All bodies in work together: beyond it a request is told to come again. Not less than what one may have."""
 
     requests_max: int = 2048
     """Requests in work together, long polls included: each holds a socket, and a process has 1,024 unless it raised that."""

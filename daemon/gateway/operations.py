@@ -23,7 +23,6 @@ OPERATION_CHARS_MAX = 128
 """AWS's longest operation name has 64; more is not a name, and is not carried into the journal."""
 
 _NAME = re.compile(rf"[A-Za-z][A-Za-z0-9_]{{0,{OPERATION_CHARS_MAX - 1}}}")
-_RPC_V2 = re.compile(r"/service/[^/]+/operation/([A-Za-z0-9]+)/?")
 _REST = frozenset({Protocol.REST_JSON, Protocol.REST_XML})
 
 
@@ -45,13 +44,7 @@ def _field(form: bytes, name: str) -> str:
 def rpc_operation(request: HttpRequest) -> str:
     """The operation that the request itself names, without any model; empty when it names none."""
     target = request.get("x-amz-target")
-    if target:
-        name = target.rpartition(".")[2]
-    elif request.get("smithy-protocol"):
-        match = _RPC_V2.fullmatch(request.path)
-        name = match[1] if match else ""
-    else:
-        name = form_field(request, "Action")
+    name = target.rpartition(".")[2] if target else form_field(request, "Action")
     return name if _NAME.fullmatch(name) else ""
 
 

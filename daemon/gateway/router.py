@@ -20,7 +20,7 @@ from urllib.parse import unquote
 
 from holdfast.daemon.command import Request
 from holdfast.daemon.gateway.addressing import BY_MODULE, BY_TARGET, BY_VERSION, candidates
-from holdfast.daemon.gateway.errors import MalformedRequest, NotImplementedYet, UnknownService
+from holdfast.daemon.gateway.errors import MalformedRequest, NotImplementedYet, UnknownService, UnsupportedProtocol
 from holdfast.daemon.gateway.hosts import REGION, Address, parse_authority, resolve
 from holdfast.daemon.gateway.message import HOP_BY_HOP
 from holdfast.daemon.gateway.operations import Operations, form_field
@@ -74,7 +74,9 @@ class Router:
             return ""
 
     async def route(self, request: HttpRequest) -> Request:
-        """The command's request. Raises UnknownService, MalformedRequest, NotImplementedYet."""
+        """The command's request. Raises UnknownService, MalformedRequest, NotImplementedYet, UnsupportedProtocol."""
+        if request.get("smithy-protocol"):
+            raise UnsupportedProtocol(f"the protocol {request.get('smithy-protocol')!r} is not served")
         scope, address = scope_of(request), self._address(request)
         modules = self._modules(request, scope, address)
         bucket = _bucket(modules[0], scope, address)

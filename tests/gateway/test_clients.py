@@ -401,3 +401,58 @@ def test_unknown_service_of_boto3_is_a_clear_error(client: Any) -> None:
         client("amplify").list_apps()
     assert unknown.value.response["Error"]["Code"] == "UnknownServiceException"
     assert "amplify" in unknown.value.response["Error"]["Message"]
+
+
+# ---------------------------------------------------------------- bodies as other SDKs send them
+
+
+def chunks(data: bytes, size: int, *, signed: bool, trailer: bytes = b"") -> bytes:
+    """`data` as aws-chunked: pieces with their length, each signed in the older form."""
+    extension = b";chunk-signature=" + b"0" * 64 if signed else b""
+    out = b""
+    for start in range(0, len(data), size):
+        piece = data[start : start + size]
+        out += b"%x%b\r\n%b\r\n" % (len(piece), extension, piece)
+    out += b"0%b\r\n" % extension
+    return out + trailer + b"\r\n"
+
+
+@pytest.mark.parametrize(
+    ("sha", "signed", "trailer"),
+    [
+        ("STREAMING-UNSIGNED-PAYLOAD-TRAILER", False, b"x-amz-checksum-crc32:AAAAAA==\r\n"),
+        ("STREAMING-AWS4-HMAC-SHA256-PAYLOAD", True, b""),
+        ("STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER", True, b"x-amz-checksum-crc32:AAAAAA==\r\n"),
+    ],
+)
+def test_s3_streamed_payloads_of_other_sdks(
+    sha: str, signed: bool, trailer: bytes, client: Any, name: str, served: Any
+) -> None:
+    """Java, Go and .NET send aws-chunked in three forms: the object is the data, without lengths and signatures."""
+    s3 = client("s3")
+    s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
+    data = bytes(range(256)) * 1000
+    body = chunks(data, 65536, signed=signed, trailer=trailer)
+    scope = f"test/20261121/{REGION}/s3/aws4_request"
+    headers = {
+        "authorization": f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0",
+        "x-amz-content-sha256": sha,
+        "x-amz-decoded-content-length": str(len(data)),
+        "content-encoding": "aws-chunked",
+        "content-type": "application/octet-stream",
+    }
+    if trailer:
+        headers["x-amz-trailer"] = "x-amz-checksum-crc32"
+    assert fetch("PUT", f"{served.url}/{name}/k", body, **headers)[0] == 200
+    assert s3.get_object(Bucket=name, Key="k")["Body"].read() == data
+
+
+def test_protocol_that_is_not_served_is_a_clear_error(served: Any) -> None:
+    """A protocol that nothing here speaks is refused by its name."""
+    authorization = (
+        f"AWS4-HMAC-SHA256 Credential=test/20261121/{REGION}/monitoring/aws4_request, SignedHeaders=host, Signature=0"
+    )
+    headers = {"smithy-protocol": "rpc-v9", "authorization": authorization, "content-type": "application/json"}
+    status, body = fetch("POST", f"{served.url}/service/X/operation/Y", b"{}", **headers)
+    assert status == 415
+    assert "rpc-v9" in json.loads(body)["message"]
