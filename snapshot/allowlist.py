@@ -33,6 +33,10 @@ __all__ = ["GENERIC", "AllowList", "Use"]
 GENERIC: Final = Path(__file__).with_name("generic.json")
 
 
+NAMED: Final = (type, types.FunctionType, types.BuiltinFunctionType)
+"""What knows the name it was defined under."""
+
+
 class Use(enum.StrEnum):
     """What an image may do with a global."""
 
@@ -97,16 +101,22 @@ class AllowList:
 def resolve(service: str, module: str, qualname: str) -> Any:
     """The object a listed name stands for. Call it only after `demand`: it imports the module.
 
-    Each step is looked up in the namespace of the one before, never by `getattr`: no descriptor runs, nothing is inherited. The
-    result must have been defined under this very name, so that neither an alias nor an import leads elsewhere.
+    Each step is looked up in the namespace of the one before, a class, never by `getattr`: no descriptor runs, nothing is
+    inherited. The result must have been defined under this very name, so that neither an alias nor an import leads elsewhere.
     """
     try:
         found: Any = importlib.import_module(module)
-        for name in qualname.split("."):
+        first, *inner = qualname.split(".")
+        found = vars(found)[first]
+        for name in inner:
+            if not isinstance(found, type):
+                raise NotAllowed(service, module, qualname, "leads through what is no class")
             found = vars(found)[name]
-    except (ImportError, KeyError, TypeError) as error:
+    except (ImportError, KeyError) as error:
         raise NotAllowed(service, module, qualname, f"is on the allow-list and not installed: {error!r}") from error
-    if isinstance(found, (type, types.FunctionType)) and (found.__module__, found.__qualname__) != (module, qualname):
+    if isinstance(found, types.ModuleType):
+        raise NotAllowed(service, module, qualname, "is a module")
+    if isinstance(found, NAMED) and (found.__module__, found.__qualname__) != (module, qualname):
         raise NotAllowed(service, module, qualname, f"is another name of {found.__module__}:{found.__qualname__}")
     return found
 
