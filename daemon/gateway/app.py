@@ -207,10 +207,16 @@ class Gateway:
         if self.in_work > self._limits.requests_max:
             raise Overloaded(f"{self._limits.requests_max} requests are in work")
         await self._admitted()
-        is_object = self._router.service(request) == "s3"
-        limit = self._limits.object_bytes_max if is_object else self._limits.body_bytes_max
-        async with self._bodies.read(request, receive, limit):
+        async with self._bodies.read(request, receive, self._body_bytes_max(request)):
             return await self._execute(await self._router.route(request), receive)
+
+    def _body_bytes_max(self, request: HttpRequest) -> int:
+        """The limit of this request's body. Whose it is matters only beyond the smaller one, so most are not asked."""
+        length = request.get("content-length", "0")
+        if not request.get("transfer-encoding") and length.isdigit() and int(length) <= self._limits.body_bytes_max:
+            return self._limits.body_bytes_max
+        is_object = self._router.service(request) == "s3"
+        return self._limits.object_bytes_max if is_object else self._limits.body_bytes_max
 
     async def _admitted(self) -> None:
         if self.phase is Phase.RECOVERING:
