@@ -46,9 +46,12 @@ def configure(level: LogLevel, stream: TextIO | None = None) -> None:
     if number > logging.DEBUG:
         processors.append(_blot_secrets)
     if terminal:
-        processors.append(structlog.dev.ConsoleRenderer(colors=True))
+        plain = structlog.dev.plain_traceback
+        processors.append(structlog.dev.ConsoleRenderer(colors=True, exception_formatter=plain))
     else:
-        processors += [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        # Without the values of local variables: they hold requests and state, and printing state may even load it.
+        frames = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+        processors += [structlog.processors.ExceptionRenderer(frames), structlog.processors.JSONRenderer()]
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(number),

@@ -244,7 +244,13 @@ def prepare(daemon: Daemon) -> None:
 
 def check(daemon: Daemon, facts: Facts) -> list[str]:
     """What was acknowledged and is not there, or is not as it was: one sentence each."""
-    return [sentence for part in (_data, _resources, _links) for sentence in part(daemon, facts)]
+    return [sentence for part in (_replay, _data, _resources, _links) for sentence in part(daemon, facts)]
+
+
+def _replay(daemon: Daemon, _facts: Facts) -> Iterator[str]:
+    """Every reply of the replay was the one that had been acknowledged."""
+    for each in daemon.get("/_holdfast/status")["replay"]["differed"]:
+        yield f"the reply of LSN {each['lsn']} ({each['service']}:{each['operation']}) came out differently"
 
 
 def _compare(what: str, name: str, was: Any, now: Any) -> Iterator[str]:

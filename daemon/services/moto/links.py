@@ -29,7 +29,7 @@ import functools
 import secrets
 import threading
 import weakref
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -158,13 +158,13 @@ def listed_class(module: str, qualname: str) -> type:
     return cls
 
 
-def define(obj: Any, definition: tuple[bool, Any, Any]) -> None:
+def define(obj: Any, definition: tuple[bool, Any, Any, str]) -> None:
     """Named in images: fill a shared object with its state, if this definition counts."""
-    owners, state, content = definition
+    owners, *parts = definition
     if links.loading is None:
         raise CrossServiceError("a shared object is loaded outside a load")
     if links.loading.wants(obj, owners):
-        fill(obj, (state, content))
+        fill(obj, (parts[0], parts[1], parts[2]))
 
 
 def blank(cls: type) -> Any:
@@ -175,10 +175,18 @@ def blank(cls: type) -> Any:
     return made
 
 
-def parts_of(obj: Any) -> tuple[Any, Any]:
-    """What `fill` takes: (attributes, content). Attributes as they are, past any `__getstate__` (Lambda's drops one); the
-    content of a dict, list or set subclass past its overridden methods (S3's `items` gives the latest versions only)."""
+FACTORIES: Mapping[str, Any] = {"": None, "dict": dict, "int": int, "list": list, "set": set}
+"""What a subclass of defaultdict may make of a missing key (SSM's parameters: a list), by name."""
+
+
+def parts_of(obj: Any) -> tuple[Any, Any, str]:
+    """What `fill` takes: (attributes, content, factory). Attributes as they are, past any `__getstate__` (Lambda's drops one);
+    the content of a dict, list or set subclass past its overridden methods (S3's `items` gives the latest versions only)."""
     content: Any = None
+    factory = obj.default_factory if isinstance(obj, defaultdict) else None
+    name = next((name for name, made in FACTORIES.items() if made is factory), None)
+    if name is None:
+        raise TypeError(f"{type(obj).__qualname__}: its factory {factory!r} is not one of {', '.join(FACTORIES)[2:]}")
     if isinstance(obj, dict):
         content = dict(dict.items(obj))
     elif isinstance(obj, set):
@@ -188,12 +196,14 @@ def parts_of(obj: Any) -> tuple[Any, Any]:
     state: Any = object.__getstate__(obj)  # the attributes, or (attributes, slots)
     if isinstance(obj, threading.Thread):
         state = {name: value for name, value in state.items() if name not in THREAD_ATTRIBUTES}
-    return state, content
+    return state, content, name
 
 
-def fill(obj: Any, parts: tuple[Any, Any]) -> None:
+def fill(obj: Any, parts: tuple[Any, Any, str]) -> None:
     """Give `obj` its attributes and content, past every method that moto overrides, dropping what it had."""
-    state, content = parts
+    state, content, factory = parts
+    if isinstance(obj, defaultdict):
+        obj.default_factory = FACTORIES[factory]
     if isinstance(obj, dict):
         dict.clear(obj)
         dict.update(obj, content)
