@@ -34,9 +34,11 @@ __all__ = [
     "FOLDERS",
     "FORMAT_VERSION",
     "LOG_FILE",
+    "Format",
     "Volume",
     "VolumeError",
     "check",
+    "identity_of",
     "runtime_folder",
 ]
 
@@ -208,6 +210,19 @@ def check(path: Path) -> None:
         os.close(folder_fd)
 
 
+def identity_of(path: Path) -> Format:
+    """What the folder at `path` is, for commands that only read it. Raises VolumeError when it is no volume."""
+    folder_fd = _open_folder(path)
+    try:
+        return _read_identity(path, folder_fd)
+    except FileNotFoundError:
+        raise VolumeError(f"{path} is not a volume of holdfast") from None
+    except OSError as error:
+        raise _unusable(path, error) from error
+    finally:
+        os.close(folder_fd)
+
+
 def runtime_folder(env: Mapping[str, str]) -> Path:
     """Where sockets live: systemd's RUNTIME_DIRECTORY, else `holdfast` in XDG_RUNTIME_DIR, else /run/holdfast for root.
 
@@ -273,6 +288,14 @@ def _identify(path: Path, folder_fd: int) -> Format | None:
                 f"{path} is not a volume of holdfast and not empty (it holds {foreign[0]}); nothing was touched"
             )
         return None
+    identity = _read_identity(path, folder_fd)
+    for name in FOLDERS:
+        if name in names:
+            _check_inside(path, folder_fd, name)
+    return identity
+
+
+def _read_identity(path: Path, folder_fd: int) -> Format:
     try:
         identity = Format.unpack(_read(folder_fd, "format"))
     except (ValueError, KeyError, TypeError) as error:
@@ -282,9 +305,6 @@ def _identify(path: Path, folder_fd: int) -> Format | None:
             f"{path} was written by a newer holdfast (format {identity.version}, this one reads up to {FORMAT_VERSION});"
             " nothing was touched"
         )
-    for name in FOLDERS:
-        if name in names:
-            _check_inside(path, folder_fd, name)
     return identity
 
 
@@ -339,6 +359,8 @@ def _write_durably(folder_fd: int, name: str, data: bytes) -> None:
 def _unusable(path: Path, error: OSError) -> VolumeError:
     if error.errno == errno.ENOTDIR:
         return VolumeError(f"{path} is not a folder")
+    if error.errno == errno.ENOENT:
+        return VolumeError(f"{path} does not exist")
     if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
         return VolumeError(f"{path} is not writable")
     return VolumeError(f"{path} cannot be used: {error.strerror}")

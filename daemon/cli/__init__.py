@@ -20,6 +20,7 @@ VERBS = {
     "start": "holdfast.daemon.cli.start",
     "status": "holdfast.daemon.cli.status",
     "stop": "holdfast.daemon.cli.stop",
+    "journal": "holdfast.daemon.cli.journal",
     "settings": "holdfast.daemon.cli.settings",
     "version": "holdfast.daemon.cli.version",
 }

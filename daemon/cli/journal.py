@@ -1,0 +1,255 @@
+"""`holdfast journal`: look into a volume's journal without changing it."""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from holdfast.daemon.errors import VolumeError
+
+if TYPE_CHECKING:
+    from holdfast.journal import Record
+    from holdfast.journal.scan import Progress, Scan
+
+__all__ = ["journal"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+NO_END = 1 << 63
+
+
+@click.group()
+def journal() -> None:
+    """Look into a volume's journal.
+
+    Nothing is changed, and no daemon needs to run. While one does, what it is just writing can show as a torn tail.
+
+    \b
+    Examples:
+      holdfast journal stat --volume ./volume
+      holdfast journal verify
+      holdfast journal dump --from 100 --json
+    """
+
+
+def volume_option(command: F) -> F:
+    """The option `--volume`, with the volume that `start` would use behind it."""
+    return click.option("--volume", metavar="DIR", help="The volume; without it the one that start would use.")(command)
+
+
+@journal.command()
+@volume_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def stat(volume: str | None, as_json: bool) -> None:
+    """Say what the journal holds: segments, bytes, LSNs."""
+    folder = _Folder(volume)
+    facts = folder.facts(folder.scan(thorough=False))
+    if as_json:
+        click.echo(json.dumps(facts))
+        return
+    for name, value in facts.items():
+        click.echo(f"{name}: {'none' if value is None else value}")
+
+
+@journal.command()
+@volume_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def verify(volume: str | None, as_json: bool) -> None:
+    """Read every segment and check every checksum.
+
+    Ends with 0 when all is well, and with a torn tail alone, which a crash leaves and the next start cuts; with 1 when there is
+    damage, named with file, offset and LSN.
+    """
+    folder = _Folder(volume)
+    with _bar() as progress:
+        found = folder.scan(thorough=True, progress=progress)
+    if as_json:
+        click.echo(json.dumps(folder.facts(found)))
+    else:
+        click.echo(f"{found.records} records in {found.groups} groups verified, up to LSN {found.last_lsn}")
+        if found.torn is not None:
+            click.echo(
+                f"torn tail: {found.torn.path} is unfinished from offset {found.torn.offset} on (LSN {found.torn.lsn});"
+                " nothing acknowledged was in it, the next start sets it aside"
+            )
+    for damage in found.damages:
+        click.echo(
+            f"holdfast: {damage.path}, offset {damage.offset}, LSN {damage.lsn}: {damage.reason}"
+            " (behind the checkpoint: recovery does not need it)",
+            err=True,
+        )
+    if found.damages:
+        raise click.exceptions.Exit(1)
+
+
+@journal.command()
+@volume_option
+@click.option("--from", "from_lsn", type=click.IntRange(min=1), default=1, metavar="LSN", help="Begin with this LSN.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a record.")
+@click.option(
+    "--bodies", is_flag=True, help="Print requests as well, with whatever secrets are in them (implies --json)."
+)
+def dump(volume: str | None, from_lsn: int, as_json: bool, bodies: bool) -> None:
+    """Print the records: time, LSN, service, operation, size. No secrets unless `--bodies`."""
+    folder = _Folder(volume)
+    for record in folder.records(from_lsn):
+        facts = _describe(record, bodies)
+        if as_json or bodies:
+            click.echo(json.dumps(facts))
+        else:
+            what = f"{record.service}.{record.operation or '?'}" if record.service else ""
+            click.echo(f"{facts['time']}  {record.lsn:>8}  {facts['kind']:<8}  {what}  {len(record.payload)} bytes")
+
+
+class _Folder:
+    """The journal of one volume, opened for reading."""
+
+    def __init__(self, volume: str | None) -> None:
+        from holdfast.daemon.config import Settings
+        from holdfast.daemon.volume import JOURNAL_OFF, identity_of
+        from holdfast.journal import LocalDisk
+
+        self.volume = Settings.load(os.environ, None, {"LOCALSTACK_VOLUME_DIR": volume} if volume else {}).volume
+        self.identity = identity_of(self.volume)
+        self.path = str(self.volume / "journal")
+        self.was_off = (self.volume / JOURNAL_OFF).exists()
+        self.disk = LocalDisk()
+        self.checkpoint_lsn = self._newest_checkpoint()
+
+    def _newest_checkpoint(self) -> int:
+        from holdfast.journal import JournalError
+        from holdfast.snapshot import Manifest, SnapshotError
+
+        for path in sorted((self.volume / "manifests").glob("*.manifest"), reverse=True):
+            try:
+                manifest = Manifest.unpack(path.read_bytes(), str(path))
+            except FileNotFoundError:
+                continue  # a running daemon removed it just now
+            except (SnapshotError, JournalError) as error:
+                click.echo(f"holdfast: {error}", err=True)
+                continue
+            if manifest.complete:
+                return manifest.lsn
+        return 0
+
+    def scan(self, *, thorough: bool, progress: Progress | None = None) -> Scan:
+        """What the journal holds. Raises VolumeError where it is damaged."""
+        from holdfast.journal import JournalError
+        from holdfast.journal.scan import scan
+
+        try:
+            return scan(
+                self.disk,
+                self.path,
+                state_id=self.identity.state_id,
+                checkpoint_lsn=self.checkpoint_lsn,
+                may_end_below=self.was_off,
+                thorough=thorough,
+                progress=progress,
+            )
+        except (JournalError, OSError) as error:
+            raise VolumeError(str(error)) from error
+
+    def records(self, from_lsn: int) -> Iterator[Record]:
+        """The records from `from_lsn` on, up to the first that cannot be read. Raises VolumeError if that is damage."""
+        from holdfast.journal import JournalError
+        from holdfast.journal.scan import read_records
+        from holdfast.journal.segment import list_segments
+
+        segments = list_segments(self.disk, self.path)
+        try:
+            for (_, path), following in zip(segments, [*segments[1:], None], strict=True):
+                if following is not None and following[0].first_lsn <= from_lsn:
+                    continue
+                with self.disk.open(path) as file:
+                    state_id = self.identity.state_id
+                    for record in read_records(file, path, (), state_id=state_id, next_lsn=0, upto_lsn=NO_END):
+                        if record.lsn >= from_lsn:
+                            yield record
+        except JournalError:
+            torn = self.scan(thorough=True).torn  # tells a torn tail from damage, and raises for the latter
+            if torn is not None:
+                click.echo(f"holdfast: torn tail from LSN {torn.lsn} on", err=True)
+
+    def facts(self, found: Scan) -> dict[str, Any]:
+        """A scan's findings by name."""
+        return {
+            "segments": len(found.segments),
+            "size_bytes": sum(segment.size_bytes for segment in found.segments),
+            "first_lsn": found.segments[0].header.first_lsn if found.segments else None,
+            "last_lsn": found.last_lsn,
+            "checkpoint_lsn": self.checkpoint_lsn,
+            "epoch": found.epoch,
+            "groups_read": found.groups,
+            "records_read": found.records,
+            "torn_tail_lsn": found.torn.lsn if found.torn is not None else None,
+            "damages": len(found.damages),
+        }
+
+
+@contextmanager
+def _bar() -> Iterator[Progress | None]:
+    """A progress bar on a terminal, nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    with click.progressbar(length=0, label="verifying", file=sys.stderr) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.length = total
+            bar.update(done - bar.pos)
+
+        yield progress
+
+
+def _describe(record: Record, bodies: bool) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "lsn": record.lsn,
+        "epoch": record.epoch,
+        "time": _time(record.time_ns),
+        "kind": record.kind.name.lower(),
+        "service": record.service,
+        "operation": record.operation,
+        "size_bytes": len(record.payload),
+        "blobs": [digest.hex() for digest in record.blobs],
+    }
+    if bodies:
+        facts["payload"] = _payload(record)
+    return facts
+
+
+def _time(time_ns: int) -> str:
+    moment = dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(microseconds=time_ns // 1000)
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _payload(record: Record) -> Any:
+    from holdfast.daemon.command import Command
+    from holdfast.journal import Kind
+
+    if record.kind is not Kind.COMMAND:
+        return {"base64": base64.b64encode(record.payload).decode()}
+    command = Command.unpack(record.payload)
+    request = command.request
+    try:
+        body = {"body": request.body.decode()}
+    except UnicodeDecodeError:
+        body = {"body_base64": base64.b64encode(request.body).decode()}
+    return {
+        "account": request.account,
+        "region": request.region,
+        "method": request.method,
+        "target": request.target,
+        "headers": [list(header) for header in request.headers],
+        **body,
+        "touched": list(command.touched),
+        "status": command.status,
+    }
