@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -71,12 +71,13 @@ def test_version_is_the_distributions_and_light(holdfast: Run) -> None:
 
 
 def test_version_is_quick(holdfast: Run) -> None:
-    """The best of five is a matter of an eye's blink; the others had the machine's other work in them."""
+    """A matter of an eye's blink: in processor time, which does not count what else the machine does, the best of five."""
     taken = []
     for _ in range(5):
-        began = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         holdfast("version")
-        taken.append(time.perf_counter() - began)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        taken.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert min(taken) < VERSION_MAX_S
 
 
