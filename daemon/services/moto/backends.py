@@ -33,8 +33,10 @@ __all__ = [
     "Place",
     "account_of",
     "backend_dict",
+    "ensure_loaded",
     "imported",
     "install",
+    "is_loaded",
     "key_of",
     "keys_of",
     "mark_loaded",
@@ -227,9 +229,20 @@ def _service_of_holder(holder: Any) -> str:
 _gate = _Gate()
 
 
+def ensure_loaded(service: str) -> None:
+    """Load `service` now, if it has an image that is not in memory, without that counting as an access."""
+    if service not in _gate.loaded:
+        _gate.open(service)
+
+
 def mark_loaded(service: str) -> None:
     """Let accesses to `service` through without loading: it is in memory, or there is nothing to load."""
     _gate.loaded.add(service)
+
+
+def is_loaded(service: str) -> bool:
+    """True when `service` is in memory, or was found to have nothing to load."""
+    return service in _gate.loaded
 
 
 def mark_unloaded(service: str) -> None:
@@ -300,7 +313,9 @@ def _get_account(self: Any, account: str) -> Any:
     try:
         return dict.__getitem__(self, account)
     except KeyError:
-        self._create_account_specific_backend(account)
+        # It draws an id: not one that the running command would have drawn, had somebody else been here first.
+        with _gate.creating(self.holdfast_service, account, ""):
+            self._create_account_specific_backend(account)
         return dict.__getitem__(self, account)
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-import sys
 from typing import Any
 
 from holdfast.daemon.command import Request
+from holdfast.daemon.services.moto import backends
 
 __all__ = ["LAST_USED_EVERY_S", "access_key_of", "account_of", "install", "last_used_due"]
 
@@ -20,6 +20,9 @@ LAST_USED_EVERY_S = 60
 """`last_used` of a key is renewed when it is older than this."""
 
 CREDENTIAL = re.compile(r"(?:Credential=|X-Amz-Credential=|AWSAccessKeyId=|^AWS )([^/&:%,\s]+)")
+
+ISSUED = re.compile(r"A[KS]IA[A-Z0-9]{16}")
+"""What IAM's and STS's access keys look like in moto: others ("test") are not looked for."""
 
 
 def access_key_of(request: Request) -> str:
@@ -29,12 +32,12 @@ def access_key_of(request: Request) -> str:
 
 
 def _find(access_key: str) -> tuple[str, str, Any] | None:
-    """(account, partition, AccessKey) of a key that IAM or STS issued, without creating a backend for looking."""
-    module = sys.modules.get("moto.iam.models")
-    if module is None or not access_key:
+    """(account, partition, AccessKey) of a key that IAM or STS issued. Looking is no access: nothing counts as touched."""
+    if not ISSUED.fullmatch(access_key):
         return None
-    for account, partitions in module.iam_backends.items():
-        for partition, backend in partitions.items():
+    backends.ensure_loaded("iam")
+    for _, holder in backends.imported("iam"):
+        for account, partition, backend in backends.quiet_items(holder):
             key = backend.access_keys.get(access_key)
             if key is not None:
                 return account, partition, key
