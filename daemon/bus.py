@@ -27,15 +27,18 @@ EVENTS_MAX = 1024
 class Viewer(AsyncIterator[Event]):
     """One listener's queue: iterate it; `dropped` counts what it was too slow for."""
 
-    def __init__(self, kinds: tuple[type[Event], ...], limit: int) -> None:
+    def __init__(self, kinds: tuple[type[Event], ...], limit: int, service: str | None) -> None:
         self._kinds = kinds
+        self._service = service
         self._events: deque[Event] = deque(maxlen=limit)
         self._arrived = anyio.Event()
         self.dropped = 0
 
     def offer(self, event: Event) -> None:
-        """Take `event` if it is of a kind this viewer asked for; never blocks."""
+        """Take `event` if it is of a kind, and about the service, that this viewer asked for; never blocks."""
         if not isinstance(event, self._kinds):
+            return
+        if self._service is not None and getattr(event, "service", None) != self._service:
             return
         if len(self._events) == self._events.maxlen:
             self.dropped += 1
@@ -74,9 +77,9 @@ class Bus:
             viewer.offer(event)
 
     @contextmanager
-    def subscribe(self, *kinds: type[Event], limit: int = EVENTS_MAX) -> Iterator[Viewer]:
-        """A viewer of the given kinds of event for as long as the block lasts."""
-        viewer = Viewer(kinds or (Event,), limit)
+    def subscribe(self, *kinds: type[Event], limit: int = EVENTS_MAX, service: str | None = None) -> Iterator[Viewer]:
+        """A viewer of the given kinds of event, of those about one `service` if given, for as long as the block lasts."""
+        viewer = Viewer(kinds or (Event,), limit, service)
         self._viewers.append(viewer)
         try:
             yield viewer

@@ -100,7 +100,7 @@ class LongPolls:
 
     async def _wait(self, poll: _Poll) -> Reply:
         started_s = time.monotonic()
-        with self._bus.subscribe(StateDirty, limit=1) as changes:
+        with self._bus.subscribe(StateDirty, limit=1, service="sqs") as changes:
             view = self._look(poll)
             if view is None:
                 # No such queue, or SQS is not in memory yet: this tells the client, or loads it.

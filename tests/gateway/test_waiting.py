@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from holdfast.daemon.bus import Bus
@@ -33,7 +34,12 @@ class Queue:
         self.bus = Bus()
         self.view: QueueView | None = QueueView(wait_s, None)
         self.requests: list[Request] = []
-        self.polls = LongPolls(self.run, self.bus, peek=lambda *_: self.view)
+        self.polls = LongPolls(self.run, self.bus, peek=self.peek)
+        self.peeks = 0
+
+    def peek(self, *_: object) -> QueueView | None:
+        self.peeks += 1
+        return self.view
 
     async def run(self, request: Request) -> Reply:
         self.requests.append(request)
@@ -214,6 +220,21 @@ async def test_unknown_queue_is_told_at_once() -> None:
         queue.bus.publish(StateDirty("sqs", 1))
     assert outcome.reply is not None
     assert outcome.reply.status == 400
+
+
+async def test_changes_of_other_services_wake_nobody() -> None:
+    """Whatever else a busy daemon does, a poll is not asked; and it hides no change of SQS."""
+    queue = Queue()
+    async with polling(queue, receive({"WaitTimeSeconds": 20})) as outcome:
+        before = queue.peeks
+        for lsn in range(100):
+            queue.bus.publish(StateDirty("dynamodb", lsn))
+            await anyio.lowlevel.checkpoint()
+        assert queue.peeks == before
+        queue.send()
+        for lsn in range(100):
+            queue.bus.publish(StateDirty("dynamodb", lsn))
+    assert outcome.reply is FULL
 
 
 async def test_client_that_leaves_stops_its_wait() -> None:
