@@ -82,7 +82,7 @@ class Codec:
         if reducer is not None:
             return reducer
         if issubclass(cls, type):
-            return reductions.class_value
+            return reductions.class_by_name
         if self.allow.use(cls.__module__, cls.__qualname__) not in (Use.NEW, Use.CALL, Use.VALUE):
             raise NotAllowed(service, cls.__module__, cls.__qualname__)
         return _by_itself
@@ -119,7 +119,7 @@ def _override(reductions: Reductions) -> Reducer:
         if type(obj) is types.FunctionType:
             return reductions.function(obj)
         if type(obj) is type:
-            return reductions.class_value(obj)
+            return reductions.class_by_name(obj)
         return NotImplemented
 
     return reducer_override

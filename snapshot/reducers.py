@@ -363,16 +363,17 @@ class Reductions:
         return ("name", factory.__module__, factory.__qualname__)
 
     def function(self, obj: types.FunctionType) -> Reduced | str:
-        """A function held as a value: by name where it has one, by path where it is a lambda or a closure."""
+        """A function: by name where it has one, by path where it is a lambda or a closure."""
         if "<" not in obj.__qualname__:
-            self._allow.demand(self._service, obj.__module__, obj.__qualname__, Use.VALUE)
+            if obj not in Restorer.functions():
+                self._allow.demand(self._service, obj.__module__, obj.__qualname__, Use.CALL, Use.VALUE)
             return obj.__qualname__
         described = self.describe(obj)[1:]
         return Restorer.function, described[:4], described[4:], None, None, Restorer.fill_function
 
-    def class_value(self, obj: type) -> str:
-        """A class held as a value: by name."""
-        self._allow.demand(self._service, obj.__module__, obj.__qualname__, Use.VALUE)
+    def class_by_name(self, obj: type) -> str:
+        """A class, which may stand for its instances or for itself: the latter is refused when read, unless listed for VALUE."""
+        self._allow.demand(self._service, obj.__module__, obj.__qualname__, Use.NEW, Use.CALL, Use.VALUE)
         return obj.__qualname__
 
     def method(self, obj: types.MethodType) -> Reduced:
@@ -454,10 +455,14 @@ class Restorer:
         __import__(name)
         return sys.modules[name]
 
+    @classmethod
+    def functions(cls) -> tuple[Callable[..., Any], ...]:
+        """The methods that an image may name."""
+        return cls.set_factory, cls.function, cls.fill_function, cls.method, cls.module
+
     def named(self) -> dict[str, Callable[..., Any]]:
-        """The methods an image may name, under the names it uses."""
-        methods = (self.set_factory, self.function, self.fill_function, self.method, self.module)
-        return {f"{type(self).__qualname__}.{method.__name__}": method for method in methods}
+        """Those methods of this one, under the names that an image uses."""
+        return {function.__qualname__: types.MethodType(function, self) for function in self.functions()}
 
 
 # --- code by its path --------------------------------------------------------------------------------------------------

@@ -452,7 +452,7 @@ def test_what_is_refused_when_read_is_refused_when_written() -> None:
     """A service that holds something unlisted fails by name while the journal still covers it, not when it is needed back."""
     held: list[Any] = [
         subprocess.Popen, fire, os.system, operator_like(), types.ModuleType("x"), io.FileIO, Loud.Inner(), copyreg, builtins.eval,
-        collections.defaultdict(Loud.Inner), collections.defaultdict(lambda: 1), Loud().method, iter([1]),
+        collections.defaultdict(Loud.Inner), collections.defaultdict(lambda: 1), Plain().__init__, Loud().__init__, iter([1]),
     ]  # fmt: skip
     refused = 0
     for item in held:
