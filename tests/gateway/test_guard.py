@@ -126,6 +126,24 @@ async def test_strangers_page_reaches_nothing_whatever_it_sends(edge: Any) -> No
     assert not edge.control.requests
 
 
+async def test_only_own_hosts_and_known_origins_reach_a_backend(edge: Any) -> None:
+    """8 hosts by 6 origins by 7 methods by 5 content types: what is let in is exactly what both checks know."""
+    hosts = dict.fromkeys(["localhost:4566", "127.0.0.1:4566", "[::1]:4566", "b.s3.localhost.localstack.cloud"], True)
+    hosts |= dict.fromkeys(["evil.example", "127.0.0.1.nip.io:4566", "localhost.evil.example", "10.0.0.7:4566"], False)
+    origins = dict.fromkeys(["", "http://localhost:3000", "http://127.0.0.1:4566"], True)
+    origins |= dict.fromkeys(["null", "https://evil.example", "http://localhost.evil.example"], False)
+    reached = 0
+    for host, origin, method, kind in itertools.product(hosts, origins, METHODS, TYPES):
+        edge.executor.requests.clear()
+        headers = {"host": host, "origin": origin, "content-type": kind}
+        answer = await edge.ask(method, "/b/k", {name: value for name, value in headers.items() if value})
+        is_ours = hosts[host] and origins[origin]
+        ran = [request for request in edge.executor.requests if request.operation != "GetBucketCors"]
+        assert (answer.status == 200, len(ran)) == (is_ours, int(is_ours)), headers
+        reached += len(ran)
+    assert reached == 4 * 3 * 7 * 5
+
+
 @pytest.mark.parametrize("page", NEIGHBOURS)
 async def test_page_on_this_machine_uses_aws_routes(page: dict[str, str], edge: Any) -> None:
     """Pages on loopback, whatever their port, and clients that are no page are served."""
