@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from holdfast.journal.disk import Disk, LocalDisk, write_aside
+from holdfast.journal.disk import ASIDE_PREFIX, Disk, LocalDisk, write_aside
 from holdfast.snapshot import format as fmt
 from holdfast.snapshot.errors import ImageDamaged, ManifestDamaged
 from holdfast.snapshot.images import ImageRef, ImageStore
@@ -189,6 +189,13 @@ class ManifestStore:
         """The LSN after which the journal must be kept: that of the older of the checkpoints kept, 0 while there is only one."""
         checkpoints = [manifest.lsn for manifest in self._usable() if manifest.complete][:CHECKPOINTS_KEPT]
         return checkpoints[-1] if len(checkpoints) == CHECKPOINTS_KEPT else 0
+
+    def sweep(self) -> int:
+        """Remove manifests whose writing a dead process left unfinished; returns how many. Only while nobody writes."""
+        leftovers = [name for name in self._disk.listdir(self.folder) if name.startswith(ASIDE_PREFIX)]
+        for name in leftovers:
+            self._disk.unlink(os.path.join(self.folder, name))
+        return len(leftovers)
 
     def lost(self) -> list[str]:
         """The names of manifests in quarantine: as long as there is no checkpoint, state lies there that could not be read."""

@@ -95,4 +95,6 @@ def restore(manifests: ManifestStore, images: ImageStore, source: Source, *, jou
         ]
         if reasons:
             raise NoUsableCheckpoint(tuple(reasons))
+    images.blobs.sweep()  # what a killed process was writing; nobody writes before recovery is done
+    manifests.sweep()
     return Restore(found.manifest, found.damaged, source, images)

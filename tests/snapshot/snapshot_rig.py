@@ -91,3 +91,17 @@ class Rig:
         found = restore(rig.manifests, rig.images, rig.source)
         found.load_all()
         return found, rig.states
+
+
+SERVICES = ("queues", "tables", "buckets", "functions")
+
+
+def state_at(lsn: int) -> dict[str, Any]:
+    """The one state of all services after `lsn` commands, of which each changed one service: what an uninterrupted twin has."""
+    states: dict[str, Any] = {}
+    for number in range(max(1, lsn - len(SERVICES) + 1), lsn + 1):
+        states[SERVICES[number % len(SERVICES)]] = {
+            "lsn": number,
+            "items": [Item(f"{number}-{n}") for n in range(number % 50)],
+        }
+    return states
