@@ -172,7 +172,7 @@ class Determinism:
 
 
 class _MotoImports(importlib.abc.MetaPathFinder):
-    """Executes every moto module under its own seed, whenever it is first imported, so that no import spends a command's chance."""
+    """Executes each moto module under a seed of its own when it is first imported: no import spends a command's chance."""
 
     def __init__(self, determinism: Determinism) -> None:
         self._determinism = determinism

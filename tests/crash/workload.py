@@ -286,7 +286,8 @@ def _data(daemon: Daemon, facts: Facts) -> Iterator[str]:
         listed |= {entry["Key"]: entry["ETag"] for entry in page.get("Contents", [])}
     for name, was in _of(facts, "object"):
         yield from _compare("the object", name, was["etag"], listed.get(name))
-    for name, was in random.Random(len(listed)).sample(list(_of(facts, "object")), k=min(10, len(listed))):
+    objects = list(_of(facts, "object"))
+    for name, was in random.Random(len(objects)).sample(objects, k=min(10, len(objects))):
         body = _found(lambda name=name: s3.get_object(Bucket="crash", Key=name)["Body"].read())
         yield from _compare("the body of", name, was["body"], body)
     items: dict[str, Any] = {}

@@ -295,4 +295,6 @@ def describe(aws: Client) -> dict[str, Any]:
         reply = getattr(aws(service), call)(**arguments)
         reply.pop("ResponseMetadata")
         seen[name] = reply
+    for database in seen["databases"]["DBInstances"]:
+        database.pop("LatestRestorableTime")  # the time of asking
     return seen

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from holdfast.daemon.command import Reply, Request
-from holdfast.daemon.services.moto import credentials
+from holdfast.daemon.services.moto import credentials, forms
 from holdfast.daemon.services.moto.classification import is_slow, watch_ticks
 from holdfast.daemon.services.moto.credentials import access_key_of, account_of
 
@@ -29,6 +29,10 @@ DEFAULT_ACCOUNT = "000000000000"
 
 URL_MODULES = {"moto_api": "moto.moto_api._internal.urls"}
 """Where a service's URL patterns lie, if not in moto.<service>.urls."""
+
+
+REGION = "holdfast.region"
+"""The WSGI environment's name for the region that the router found."""
 
 
 class UnknownService(LookupError):
@@ -94,6 +98,8 @@ class Dispatch:
             from_wsgi_server = True
 
         credentials.install()
+        forms.install()
+        _take_region_from_request()
         watch_ticks(self._ticked)
         self._request_class = ServerRequest
 
@@ -105,7 +111,7 @@ class Dispatch:
         path = request.target.partition("?")[0] or "/"
         handler = self._handler(request.service, path)
         if handler is None:
-            return Reply(404, (("content-type", "text/plain"),), b"Not found")
+            raise NotImplementedError(f"nothing answers at {path}")
         environ = self._environ(request, path)
         moto_request = self._request_class(environ)
         try:
@@ -144,6 +150,7 @@ class Dispatch:
             "wsgi.input": io.BytesIO(request.body),
             "wsgi.input_terminated": True,
             "moto.preserved_header_names": preserved,
+            REGION: request.region,
         }
         for name, value in request.headers:
             key = name.upper().replace("-", "_")
@@ -158,6 +165,20 @@ class Dispatch:
         environ["CONTENT_LENGTH"] = str(len(request.body))
         environ["HTTP_X_MOTO_ACCOUNT_ID"] = self.account_of(request)
         return environ
+
+
+def _take_region_from_request() -> None:
+    """moto looks for the region in the Authorization header, an amazonaws.com host or the user agent, and misses it in
+    presigned and unsigned requests; the router has read it already."""
+    from moto.core.responses import BaseResponse
+
+    found = BaseResponse.get_region_from_url
+
+    def get_region_from_url(self: Any, request: Any, full_url: str) -> str:
+        region: str = request.environ.get(REGION) or found(self, request, full_url)
+        return region
+
+    BaseResponse.get_region_from_url = get_region_from_url
 
 
 def _reply(method: str, status: int | str, headers: Mapping[str, Any], content: Any) -> Reply:
