@@ -25,13 +25,14 @@ import structlog
 from holdfast.daemon.bus import Bus
 from holdfast.daemon.config import LoadStrategy, SaveStrategy, Settings
 from holdfast.daemon.control import Stage, Stages, build_routes
+from holdfast.daemon.errors import VolumeError
 from holdfast.daemon.events import Durable, JournalFailure
 from holdfast.daemon.executor import Executor, Unavailable
 from holdfast.daemon.gateway.app import Gateway, Phase
 from holdfast.daemon.gateway.errors import failure
 from holdfast.daemon.gateway.guard import Guard, GuardSettings
 from holdfast.daemon.gateway.router import Router
-from holdfast.daemon.gateway.server import build_server
+from holdfast.daemon.gateway.server import Server, build_server
 from holdfast.daemon.gateway.waiting import LongPolls
 from holdfast.daemon.host import SnapshotHost
 from holdfast.daemon.listen import bind, endpoint_of
@@ -44,7 +45,8 @@ from holdfast.daemon.services.moto.queues import look
 from holdfast.daemon.services.moto.state import MotoSource
 from holdfast.daemon.storage import Storage
 from holdfast.daemon.supervisor import Notifier, stop_on_signal, watchdog
-from holdfast.journal import Record
+from holdfast.journal import JournalError, Record
+from holdfast.snapshot import SnapshotError
 
 __all__ = ["Daemon", "serve"]
 
@@ -94,7 +96,7 @@ class Daemon:
         self.determinism = Determinism(storage.created_us)
         self.determinism.install()
         self.source = source
-        self.dispatch = Dispatch(settings.account_id, ticked=self._tick)
+        self.dispatch = Dispatch(settings.account_id, ticked=self._tick, resetting=self._resetting)
         self.loader = Loader(self.bus, storage.restore, aside=self.determinism.aside, together=source.loading)
         self.executor = Executor(
             self.dispatch,
@@ -113,6 +115,7 @@ class Daemon:
         self.exit_code = 0
         self.restart = False
         self._stopping = anyio.Event()
+        self._recovering = anyio.CancelScope()
         self._began = time.monotonic()
         self._session = str(uuid.uuid4())
 
@@ -147,41 +150,54 @@ class Daemon:
     # --- the life of it ----------------------------------------------------------------------------------------------
 
     async def run(self, sockets: list[socket.socket], ready: Callable[[], None], notifier: Notifier) -> None:
-        """Recover, serve until `stop`, drain, write the last checkpoint."""
+        """Recover, serve until `stop`, drain, write the last checkpoint. Raises VolumeError when the state will not come back."""
         _allow_many_connections()
         server = build_server(self.gateway, drain_s=DRAIN_S)
+        refused: VolumeError | None = None
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(stop_on_signal, lambda _: self.stop(restart=False))
             tasks.start_soon(server.serve, sockets)
             self.stages.complete(Stage.BOOT)
-            await self._recover()
-            async with self.journal:
-                self.storage.journal_begun()
-                self.stages.complete(Stage.START)
-                self.gateway.serve()
-                async with anyio.create_task_group() as beside:
-                    self._beside(beside, notifier)
-                    ready()
-                    notifier.ready(self._one_line())
-                    self.stages.complete(Stage.READY)
-                    await self._stopping.wait()
-                    notifier.stopping()
-                    self.gateway.drain()
-                    server.should_exit = True
-                    await self.gateway.drained()
-                    beside.cancel_scope.cancel()
-                await self._last_checkpoint()
-            if self.journal.failure is not None:
-                self.exit_code = 1
+            try:
+                with self._recovering:
+                    await self._recover()
+                if not self._stopping.is_set():
+                    async with self.journal:
+                        await self._serve(server, ready, notifier)
+            except (ReplayFailed, JournalError, SnapshotError) as error:
+                # Out of the group before it is raised, so that the user reads a sentence and not a group of exceptions.
+                refused = VolumeError(f"the volume {self.settings.volume} cannot be used as it is: {error}")
             self.stages.complete(Stage.SHUTDOWN)
             tasks.cancel_scope.cancel()
+        if refused is not None:
+            raise refused
+
+    async def _serve(self, server: Server, ready: Callable[[], None], notifier: Notifier) -> None:
+        """From `Ready.` to the last checkpoint."""
+        self.storage.journal_begun()
+        self.stages.complete(Stage.START)
+        self.gateway.serve()
+        async with anyio.create_task_group() as beside:
+            self._beside(beside, notifier)
+            ready()
+            notifier.ready(self._one_line())
+            self.stages.complete(Stage.READY)
+            await self._stopping.wait()
+            notifier.stopping()
+            self.gateway.drain()
+            server.should_exit = True
+            await self.gateway.drained()
+            beside.cancel_scope.cancel()
+        await self._last_checkpoint()
+        if self.journal.failure is not None:
+            self.exit_code = 1
 
     def _beside(self, tasks: anyio.abc.TaskGroup, notifier: Notifier) -> None:
         """Start what runs beside requests."""
         if self.snapshotter is not None:
             tasks.start_soon(self.snapshotter.run)
             if self.settings.save_strategy is SaveStrategy.ON_REQUEST:
-                self.executor.settled = self.snapshotter.flushed
+                self.executor.settled = self._flushed
         tasks.start_soon(self._keep_keys_ready)
         tasks.start_soon(watchdog, notifier, self._moving)
         tasks.start_soon(self._tell_systemd, notifier)
@@ -239,6 +255,23 @@ class Daemon:
         while True:
             await anyio.sleep(STATUS_EVERY_S)
             notifier.status(self._one_line())
+
+    def _resetting(self) -> None:
+        """moto's own reset clears what is in memory; what still lies in images is to go too, and all of it is touched."""
+        for service in self.loader.stored:
+            self.loader.forget(service)
+        for service in backends.services():
+            if backends.imported(service):
+                self.executor.touch(service)
+        for service in self.host.last.services if self.host.last is not None else ():
+            self.executor.touch(service)
+
+    async def _flushed(self, lsn: int) -> None:
+        assert self.snapshotter is not None
+        try:
+            await self.snapshotter.flushed(lsn)
+        except SnapshotError as error:
+            raise Unavailable(f"it was executed and journalled, but not saved: {error}") from error
 
     def _tick(self) -> None:
         self.executor.tick()
@@ -334,6 +367,8 @@ class Daemon:
         """Begin to stop, and to start again if `restart`; returns at once."""
         self.restart = restart
         self._stopping.set()
+        # A recovery that is cut off has changed nothing: the next start does it over.
+        self._recovering.cancel()
 
 
 def _allow_many_connections() -> None:

@@ -42,9 +42,17 @@ class UnknownService(LookupError):
 class Dispatch:
     """Calls moto. Not re-entrant: one command at a time, under the executor's controls."""
 
-    def __init__(self, default_account: str = DEFAULT_ACCOUNT, *, ticked: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        default_account: str = DEFAULT_ACCOUNT,
+        *,
+        ticked: Callable[[], None] = lambda: None,
+        resetting: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`ticked` is called when looking at a resource moved it on, `resetting` before moto's own control route resets all."""
         self._default_account = default_account
         self._ticked = ticked
+        self._resetting = resetting
         self._reached: set[tuple[str, str, str]] = set()
         self._handlers: dict[str, list[tuple[re.Pattern[str], type_handler]]] = {}
         self._request_class: Any = None
@@ -112,6 +120,8 @@ class Dispatch:
         handler = self._handler(request.service, path)
         if handler is None:
             raise NotImplementedError(f"nothing answers at {path}")
+        if request.service == "moto_api" and path == "/moto-api/reset":
+            self._resetting()
         environ = self._environ(request, path)
         moto_request = self._request_class(environ)
         try:
