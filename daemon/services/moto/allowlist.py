@@ -13,8 +13,8 @@ from __future__ import annotations
 import ast
 import enum
 import importlib
+import importlib.util
 import json
-import pkgutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
@@ -52,12 +52,25 @@ OURS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "holdfast.daemon.services.moto.links": {"call": ("define", "fill", "shared")},
     "holdfast.daemon.services.moto.outside": {"new": ("Addresses",)},
     "holdfast.daemon.services.moto.reducers": {
-        "call": ("account", "backend", "backends_of", "body", "closed_body", "new", "nothing", "set_factory", "zone")
+        "call": (
+            "account",
+            "backend",
+            "backends_of",
+            "body",
+            "closed_body",
+            "json_web_key",
+            "new",
+            "nothing",
+            "service_model",
+            "set_factory",
+            "zone",
+        )
     },
 }
 """Our own functions and classes that images name: each takes data and makes one harmless thing."""
 
 EXTRA: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "moto.core.parse": {"new": ("XFormedDict",)},
     "requests.structures": {"new": ("CaseInsensitiveDict",)},
 }
 """What state was found to hold beside classes of moto."""
@@ -91,13 +104,15 @@ def state_modules() -> Iterator[Any]:
     """The modules of moto whose classes state may consist of, imported."""
     import moto
 
-    for info in pkgutil.walk_packages(moto.__path__, "moto."):
-        parts = info.name.split(".")
-        if NOT_STATE.intersection(parts[2:]) or info.name.startswith(PARSERS):
+    root = Path(moto.__path__[0])
+    for path in sorted(root.rglob("*.py")):  # not by pkgutil: some of moto's folders have no __init__.py
+        parts = path.relative_to(root).with_suffix("").parts
+        name = ".".join(("moto", *parts)).removesuffix(".__init__")
+        if not parts[1:] or NOT_STATE.intersection(parts[1:]) or name.startswith(PARSERS):
             continue
-        service = parts[1] not in backends.NOT_SERVICES and parts[1] != "moto_api"
-        if service or info.name.startswith(NEUTRAL_MODULES):
-            yield importlib.import_module(info.name)
+        service = parts[0] not in backends.NOT_SERVICES and parts[0] != "moto_api"
+        if service or name.startswith(NEUTRAL_MODULES):
+            yield importlib.import_module(name)
 
 
 def _use(cls: type) -> str | None:
@@ -114,39 +129,49 @@ def _use(cls: type) -> str | None:
     return "new"
 
 
-def factories(module: Any) -> Iterator[tuple[str, str]]:
-    """(kind, path) of what the module gives to `defaultdict(...)`: "lambda", or "named" for what has a name in it."""
+def factories(module: Any) -> Iterator[tuple[str, str, str]]:
+    """What the module gives to `defaultdict(...)`: ("lambda", module, path), or ("named", module, name) for what moto named."""
     for path, call in _calls(_tree(module), ()):
-        if ast.unparse(call.func).rpartition(".")[2] == "defaultdict" and call.args:
-            factory = call.args[0]
-            if isinstance(factory, ast.Lambda):
-                yield "lambda", _qualname((*path, "<lambda>"))
-            elif (
-                isinstance(factory, ast.Name)
-                and getattr(vars(module).get(factory.id), "__module__", "") == module.__name__
-            ):
-                yield "named", factory.id
-            elif isinstance(factory, ast.Attribute) and ast.unparse(factory.value) == "self":
-                yield "named", f"{path[0]}.{factory.attr}"
+        if ast.unparse(call.func).rpartition(".")[2] != "defaultdict" or not call.args:
+            continue
+        factory = call.args[0]
+        if isinstance(factory, ast.Lambda):
+            yield "lambda", module.__name__, _qualname((*path, "<lambda>"))
+        elif isinstance(factory, ast.Attribute) and ast.unparse(factory.value) == "self":
+            yield "named", module.__name__, f"{path[0]}.{factory.attr}"
+        elif isinstance(factory, ast.Name):
+            found = _named(module, factory.id)
+            if getattr(found, "__module__", "").startswith("moto."):
+                yield "named", found.__module__, found.__qualname__
+
+
+def _named(module: Any, name: str) -> Any:
+    """What `name` means in a module, or in a function of it that imports it."""
+    for node in ast.walk(_tree(module)):
+        if isinstance(node, ast.ImportFrom) and name in {alias.asname or alias.name for alias in node.names}:
+            source = importlib.util.resolve_name("." * node.level + (node.module or ""), module.__package__)
+            return getattr(importlib.import_module(source), name)
+    return vars(module).get(name)
 
 
 def _code(module: Any) -> Iterator[str]:
-    """What of the module's code state holds: the lambdas given to a `defaultdict`, and the methods kept as a dict's values (EC2's
-    security groups keep one for each filter)."""
-    yield from (path for kind, path in factories(module) if kind == "lambda")
-    for node in ast.walk(_tree(module)):
-        if isinstance(node, ast.ClassDef):
-            methods = {
-                child.name for child in node.body if isinstance(child, ast.FunctionDef) and not child.decorator_list
-            }
-            for inner in ast.walk(node):
-                for value in inner.values if isinstance(inner, ast.Dict) else ():
-                    if (
-                        isinstance(value, ast.Attribute)
-                        and ast.unparse(value.value) == "self"
-                        and value.attr in methods
-                    ):
-                        yield f"{node.name}.{value.attr}"
+    """What of the module's code state holds: the lambdas given to a `defaultdict`, and the methods kept as a dict's values or
+    handed on by keyword (EC2's security groups keep one for each filter, Prometheus' workspaces one that lists tags)."""
+    yield from (path for kind, _, path in factories(module) if kind == "lambda")
+    for cls in ast.walk(_tree(module)):
+        if isinstance(cls, ast.ClassDef):
+            methods = {node.name for node in cls.body if isinstance(node, ast.FunctionDef) and not node.decorator_list}
+            for value in _kept(cls):
+                if isinstance(value, ast.Attribute) and ast.unparse(value.value) == "self" and value.attr in methods:
+                    yield f"{cls.name}.{value.attr}"
+
+
+def _kept(cls: ast.ClassDef) -> Iterator[ast.AST]:
+    for node in ast.walk(cls):
+        if isinstance(node, ast.Dict):
+            yield from node.values
+        elif isinstance(node, ast.keyword):
+            yield node.value
 
 
 def _tree(module: Any) -> ast.AST:

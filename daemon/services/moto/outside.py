@@ -19,8 +19,9 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Any, NamedTuple
 
 from holdfast.daemon.services.moto import backends
+from holdfast.daemon.services.moto.links import listed_class
 
-__all__ = ["Addresses", "capture", "prepare", "reset", "restore"]
+__all__ = ["Addresses", "capture", "flatten", "prepare", "reset", "restore", "unflatten"]
 
 
 class _Holder(NamedTuple):
@@ -67,6 +68,22 @@ def restore(service: str, store: Mapping[str, Any]) -> None:
 def reset(service: str) -> None:
     """Forget what the service keeps outside its backends."""
     restore(service, {})
+
+
+def flatten(service: str, attributes: dict[str, Any]) -> dict[str, Any]:
+    """A backend's attributes without what an image may not hold: RDS keeps a dict by class, and no image gets a class in hand."""
+    if service != "rds":
+        return attributes
+    by_class = [(cls.__module__, cls.__qualname__, held) for cls, held in attributes["resource_map"].items()]
+    return {**attributes, "resource_map": by_class}
+
+
+def unflatten(service: str, attributes: dict[str, Any]) -> dict[str, Any]:
+    """The reverse of `flatten`."""
+    if service != "rds":
+        return attributes
+    by_class = {listed_class(module, qualname): held for module, qualname, held in attributes["resource_map"]}
+    return {**attributes, "resource_map": by_class}
 
 
 def settle(service: str) -> None:

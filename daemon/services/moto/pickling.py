@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 from holdfast.daemon.services.moto import backends, outside, reducers
 from holdfast.daemon.services.moto.allowlist import moto_allow_list
 from holdfast.daemon.services.moto.kinds import Kind, kind_of
-from holdfast.daemon.services.moto.links import CrossServiceError, define, links, parts_of, shared
+from holdfast.daemon.services.moto.links import CrossServiceError, define, links, listed_class, parts_of, shared
 from holdfast.snapshot.codec import Codec
 from holdfast.snapshot.errors import NotPicklable
 from holdfast.snapshot.reducers import Reducer
@@ -32,21 +32,46 @@ class UnpicklableState(NotPicklable):
 
 
 class _Nowhere(io.BytesIO):
-    """Takes bytes and keeps none."""
+    """Takes bytes and keeps none. Whoever limits the time of a dump limits its walks too: each write asks the real file."""
+
+    def __init__(self, file: BinaryIO | None = None) -> None:
+        super().__init__()
+        self._file = file
 
     def write(self, data: Any, /) -> int:
+        if self._file is not None:
+            self._file.write(b"")
         return len(data)
 
 
-class Session:
-    """The dumps of one cut. `linked` says which services the images in use refer to."""
+class _Watched(io.BytesIO):
+    """A part's file, and whether it was the file that failed: a full disk is no fault of what is written to it."""
 
-    def __init__(self, linked: Mapping[str, frozenset[str]]) -> None:
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__()
+        self._file = file
+        self.failed = False
+
+    def write(self, data: Any, /) -> int:
+        self.failed = True
+        written = self._file.write(data)
+        self.failed = False
+        return written
+
+
+class Session:
+    """The dumps of one cut. `linked` says which services the images in use refer to, `held` which objects of a service images
+    that are not loaded yet may refer to."""
+
+    def __init__(self, linked: Mapping[str, frozenset[str]], held: Mapping[str, list[Any]]) -> None:
         self._linked = linked
+        self._held = held
         self._reached: dict[str, dict[int, Any]] = {}
+        self._file: BinaryIO | None = None
 
     def write(self, service: str, file: BinaryIO) -> set[str]:
         """Pickle the service's backends; returns the services they refer to."""
+        self._file = file
         body: dict[str, Any] = {"backends": _body(service), "tail": self._tail(service)}
         return self._pickle(service, file, body)
 
@@ -56,9 +81,12 @@ class Session:
 
     def _pickle(self, service: str, file: BinaryIO, body: Any) -> set[str]:
         dump = _Dump(self, service)
+        watched = _Watched(file)
         try:
-            dump.run(file, body)
+            dump.run(watched, body)
         except Exception as error:
+            if watched.failed:
+                raise
             path, reason = dump.explain(body, error)
             raise UnpicklableState(service, path, reason) from error
         return dump.linked
@@ -67,7 +95,7 @@ class Session:
         """By address, the service's own objects that its own graph reaches."""
         if service not in self._reached:
             walk = _Walk(self, service, guests=False)
-            walk.run(_Nowhere(), _body(service))
+            walk.run(_Nowhere(self._file), _body(service))
             self._reached[service] = walk.own
         return self._reached[service]
 
@@ -77,11 +105,11 @@ class Session:
 
     def _tail(self, service: str) -> list[Any]:
         """The service's objects that it no longer reaches but that other services' older images refer to."""
-        lost: dict[int, Any] = {}
+        lost: dict[int, Any] = {id(obj): obj for obj in self._held.get(service, ())}
         for other, linked in self._linked.items():
             if service in linked and other != service:
                 walk = _Walk(self, other, guests=True)
-                walk.run(_Nowhere(), _body(other))
+                walk.run(_Nowhere(self._file), _body(other))
                 lost.update(walk.foreign.get(service, {}))
         if not lost:
             return []
@@ -91,7 +119,7 @@ class Session:
 
 def _body(service: str) -> list[tuple[tuple[str, str, str], dict[str, Any]]]:
     return [
-        ((key, account, region), _attributes(backend))
+        ((key, account, region), outside.flatten(service, _attributes(backend)))
         for key, holder in backends.imported(service)
         for account, region, backend in backends.quiet_items(holder)
     ]
@@ -131,7 +159,12 @@ class _Dump:
         if issubclass(cls, type):
             return _class_by_name
         special = reducers.SPECIAL.get((cls.__module__, cls.__qualname__))
-        return special or self._by_kind[kind_of(cls)]
+        if special is not None:
+            return special
+        kind = kind_of(cls)
+        if kind in (Kind.SHARED, Kind.LEAF, Kind.CONTAINER):
+            listed_class(cls.__module__, cls.__qualname__)  # what could not be read back is not written
+        return self._by_kind[kind]
 
     def owned(self, obj: Any) -> Reduced:
         """An object of a service's class: definition or reference."""

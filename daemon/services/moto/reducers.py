@@ -16,6 +16,7 @@ docker clients                        None: made again on demand
 from __future__ import annotations
 
 import importlib
+import re
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -36,8 +37,10 @@ __all__ = [
     "backends_of",
     "body",
     "closed_body",
+    "json_web_key",
     "new",
     "nothing",
+    "service_model",
     "set_factory",
     "zone",
 ]
@@ -87,8 +90,25 @@ def closed_body(max_size: int) -> Any:
     return file
 
 
+def service_model(name: str) -> Any:
+    """The description of an AWS API that moto reads from its data, once for all."""
+    from moto.core.utils import get_service_model
+
+    if not re.fullmatch("[a-z0-9-]+", name):
+        raise NotAllowed("moto", "moto.core.utils", "get_service_model", f"has no service {name!r}")
+    return get_service_model(name)
+
+
+def json_web_key(data: dict[str, Any]) -> Any:
+    """The RSA key with which Cognito signs its tokens."""
+    from joserfc import jwk
+
+    return jwk.RSAKey.import_key(data)
+
+
 FACTORIES: frozenset[tuple[str, str]] = frozenset(
     {
+        ("moto.apigateway.integration_parsers.unknown_parser", "TypeUnknownParser"),
         ("moto.apigatewaymanagementapi.models", "Connection"),
         ("moto.lakeformation.models", "default_settings"),
         ("moto.meteringmarketplace.models", "CustomerDeque"),
@@ -155,9 +175,19 @@ def reduce_zone(obj: Any) -> Reduced:
     return zone, (obj.region_name, obj.name)
 
 
+def reduce_service_model(obj: Any) -> Reduced:
+    return service_model, (obj.service_name,)
+
+
+def reduce_json_web_key(obj: Any) -> Reduced:
+    return json_web_key, (obj.as_dict(private=True),)
+
+
 SPECIAL: Mapping[tuple[str, str], Callable[[Any], Any]] = {
     ("collections", "defaultdict"): reduce_default_dict,
     ("tempfile", "SpooledTemporaryFile"): reduce_body,
+    ("moto.core.model", "ServiceModel"): reduce_service_model,
+    ("joserfc._rfc7518.rsa_key", "RSAKey"): reduce_json_web_key,
     ("docker.client", "DockerClient"): reduce_nothing,
     ("threading", "Timer"): reduce_nothing,
     ("moto.ec2.models.availability_zones_and_regions", "Zone"): reduce_zone,

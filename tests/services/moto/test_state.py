@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.timeout(600)  # two processes that import 30 services of moto each
+
 TWIN = Path(__file__).with_name("twin.py")
 
 
@@ -21,7 +23,7 @@ def run(*arguments: str) -> None:
         env={"PYTHONHASHSEED": "0", "PATH": ""},
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=300,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -1,9 +1,8 @@
 """One process of a twin test: makes the world and saves it, or restores what the other one saved, and answers the same reads.
 
-    python twin.py populate FOLDER [SERVICE...]     writes <service>/{backend,store}, links.json, reads.json
-    python twin.py restore  FOLDER                  writes reads-after.json
-
-The service names given limit what is made; without any, all recipes run.
+python twin.py populate FOLDER          the world of world.py; writes <service>/{backend,store}, reads.json
+python twin.py flood FOLDER             the world, and every call of flood.py, over all services
+python twin.py restore FOLDER           writes reads-after.json
 """
 
 from __future__ import annotations
@@ -28,6 +27,7 @@ os.environ.update(
     AWS_ACCOUNT_ID_ENDPOINT_MODE="disabled",
 )
 
+import flood
 import world
 
 from holdfast.daemon.services.moto import backends
@@ -138,18 +138,24 @@ def _plain(value: Any) -> Any:
     return value.read().hex() if hasattr(value, "read") else value.hex() if isinstance(value, bytes) else str(value)
 
 
-def populate(folder: Path, services: list[str]) -> None:
+def populate(folder: Path, wide: bool) -> None:
     touched = start()
     reads: list[Any] = []
+    lost: list[str] = []
     for service, recipe in world.RECIPES.items():
-        if not services or service in services:
-            reads += _made(service, recipe)
-    wide = [read for name in sorted({read[0] for read in reads}) for read in world.sweep(client, name)]
-    reads += wide
-    answer(reads)  # lifecycles advance on read: let them come to rest
+        reads += _made(service, recipe)
+    if wide:
+        calls = json.loads(flood.CALLS.read_text())
+        answers, lost = flood.play(client, calls["calls"])
+        reads += [(name, method, flood.resolve(parameters, answers)) for name, method, parameters in calls["reads"]]
+    else:
+        reads += [read for name in sorted({read[0] for read in reads}) for read in world.sweep(client, name)]
+    for _ in range(3):
+        answer(reads)  # life cycles advance on read: let them come to rest
     answers = answer(reads)
     source = MotoSource()
     links, failed = save(source, folder, touched)
+    (folder / "lost.json").write_text(json.dumps(lost))
     (folder / "reads.json").write_text(
         json.dumps(
             {"reads": reads, "answers": answers, "links": links, "failed": failed}, default=lambda b: {"bytes": b.hex()}
@@ -178,6 +184,8 @@ def restore(folder: Path) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "populate":
-        populate(Path(sys.argv[2]), sys.argv[3:])
+        populate(Path(sys.argv[2]), wide=False)
+    elif sys.argv[1] == "flood":
+        populate(Path(sys.argv[2]), wide=True)
     else:
         restore(Path(sys.argv[2]))
