@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import io
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -138,3 +139,34 @@ def test_every_dependency_is_pinned() -> None:
     wanted = [*PROJECT["dependencies"], *groups["test"], *groups["lint"]]
     names = {requirement.partition("[")[0].partition(">")[0].strip().lower() for requirement in wanted}
     assert names - pinned == set()
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+@pytest.mark.parametrize(
+    ("lacks", "sentence"),
+    [
+        ("version_info", "holdfast needs Python 3.11 or newer; say which with: make PYTHON=/path/to/python3.11 run"),
+        (
+            "ensurepip",
+            "holdfast needs Python's venv module: install the package python3-venv (Debian, Ubuntu) and run make again",
+        ),
+    ],
+)
+def test_a_machine_that_lacks_something_is_told_in_a_sentence(tmp_path: Path, lacks: str, sentence: str) -> None:
+    """Too old a Python, or Debian's without venv: what is missing and what to do, and nothing half made."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for name in ("pyproject.toml", "constraints.txt", "hatch_build.py"):
+        (tmp_path / name).touch()
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\ncase "$2" in *{lacks}*) exit 1;; esac\n')
+    python.chmod(0o755)
+    done = subprocess.run(
+        ["make", "--no-print-directory", f"PYTHON={python}", "run"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert done.stdout.splitlines()[0] == sentence
+    assert not (tmp_path / ".venv").exists()

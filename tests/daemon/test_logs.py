@@ -86,13 +86,28 @@ def test_other_peoples_debug_lines_need_trace() -> None:
     assert [event["event"] for event in logged(LogLevel.TRACE, write)] == ["theirs", "ours"]
 
 
+class Terminal(io.StringIO):
+    """A stream that says it is one."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("stream", [io.StringIO(), Terminal()], ids=["json", "terminal"])
+def test_a_traceback_shows_no_local_variables(stream: io.StringIO) -> None:
+    """Local variables of a failed command hold requests and state: a traceback names lines, not values."""
+    logs.configure(LogLevel.INFO, stream)
+    password = "s3cret"
+    try:
+        raise ValueError(len(password))
+    except ValueError:
+        structlog.get_logger().exception("failed")
+    assert "test_a_traceback_shows_no_local_variables" in stream.getvalue()
+    assert password not in stream.getvalue()
+
+
 def test_a_terminal_gets_lines_to_read() -> None:
     """On a terminal: the event first, in colour, no JSON."""
-
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
     stream = Terminal()
     logs.configure(LogLevel.INFO, stream)
     structlog.get_logger().info("stopping", signal="SIGTERM")
