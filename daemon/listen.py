@@ -7,7 +7,7 @@ import http.client
 import json
 import os
 import socket
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from holdfast.daemon.errors import ListenError
 from holdfast.daemon.values import Address
@@ -27,8 +27,8 @@ ASK_TIMEOUT_S = 1.0
 _NO_SUCH_FAMILY = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT})
 
 
-def bind(addresses: Sequence[Address], env: MutableMapping[str, str]) -> list[socket.socket]:
-    """Listening sockets for `addresses`, or those that systemd passed (which win; their variables are taken out of `env`).
+def bind(addresses: Sequence[Address], env: Mapping[str, str]) -> list[socket.socket]:
+    """Listening sockets for `addresses`, or those that systemd passed, which win.
 
     `localhost` is 127.0.0.1 and, where the machine has it, ::1 on the same port. Port 0 is any free one.
     Raises ListenError, with nothing left bound, naming the address and, where it can be found out, who has it.
@@ -57,16 +57,18 @@ def endpoint_of(sockets: Sequence[socket.socket]) -> str:
     return f"http://{Address(host, port)}"
 
 
-def _activated(env: MutableMapping[str, str]) -> list[socket.socket]:
-    count, pid = env.pop("LISTEN_FDS", ""), env.pop("LISTEN_PID", "")
-    env.pop("LISTEN_FDNAMES", None)
+def _activated(env: Mapping[str, str]) -> list[socket.socket]:
+    """The sockets that systemd passed to this process, as descriptors of our own.
+
+    Those passed stay open and marked for the next exec: a daemon that starts itself again finds them as it did the first time.
+    """
+    count, pid = env.get("LISTEN_FDS", ""), env.get("LISTEN_PID", "")
     if not count.isdecimal() or pid != str(os.getpid()):
         return []
     sockets = []
     for fd in range(FIRST_ACTIVATED_FD, FIRST_ACTIVATED_FD + int(count)):
-        os.set_inheritable(fd, False)
         try:
-            passed = socket.socket(fileno=fd)
+            passed = socket.socket(fileno=os.dup(fd))
             listening = passed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
         except OSError as error:
             raise ListenError(

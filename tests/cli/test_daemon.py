@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -136,6 +137,23 @@ def test_localhost_serves_both_families(holdfast: Run, tmp_path: Path) -> None:
             assert holdfast("status", "--endpoint", f"http://{host}:{port}").returncode == 0
     finally:
         holdfast("stop", "--volume", str(volume))
+
+
+def test_a_restart_keeps_process_and_state(daemon: Daemon, holdfast: Run) -> None:
+    """The contract's restart: the same process executes itself again, and everything is there."""
+    assert daemon.process is not None
+    daemon.client("sqs").create_queue(QueueName="kept")
+    session = daemon.get("/_localstack/info")["session_id"]
+    restart = urllib.request.Request(f"{daemon.endpoint}/_localstack/health", b'{"action": "restart"}', method="POST")
+    with urllib.request.urlopen(restart, timeout=10) as reply:
+        assert reply.status == 200
+    give_up = time.monotonic() + 60
+    while holdfast("status", "--endpoint", daemon.endpoint).returncode or (
+        daemon.get("/_localstack/info")["session_id"] == session
+    ):
+        assert time.monotonic() < give_up
+    assert daemon.process.poll() is None
+    assert len(daemon.client("sqs").list_queues()["QueueUrls"]) == 1
 
 
 def test_a_second_signal_does_not_wait(daemon: Daemon) -> None:

@@ -107,13 +107,13 @@ from holdfast.daemon.values import Address
 from holdfast.daemon.listen import bind
 os.environ["LISTEN_PID"] = str(os.getpid())
 sockets = bind([Address("localhost", 1)], os.environ)
-assert "LISTEN_FDS" not in os.environ and not sockets[0].get_inheritable()
+assert not sockets[0].get_inheritable() and os.get_inheritable(3)
 print(len(sockets), sockets[0].getsockname()[1])
 """
 
 
 def test_sockets_that_systemd_passes_are_used(opened: list[socket.socket]) -> None:
-    """With socket activation the passed socket serves and settings.listen is not bound; children do not inherit it."""
+    """With socket activation the passed socket serves and settings.listen is not bound; a restart finds it again."""
     opened += bind([Address("127.0.0.1", 0)], {})
     passed = opened[0].fileno()
     done = subprocess.run(
