@@ -4,6 +4,7 @@ What lies where:
 
     format      the bytes on disk: tables, rules, reasons            record     one entry, packed and unpacked
     disk        the door to the file system, and its contract        fakes      disks in memory, disks that fail
+    recording   a disk that tells what a power cut could have left
     segment     one file of the journal, and its writer              spare      the next one, prepared ahead
     appender    batches into groups, segment after segment           writer     group commit, lanes, those who wait
     reader      one segment, group by group                          scan       a whole journal, torn tail told from

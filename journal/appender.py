@@ -126,7 +126,6 @@ class Appender:
         if self._segment is None:
             return
         self._seal(self._segment)
-        self._disk.fsync_dir(self._folder)  # or the next life would find it open, and copy it for nothing
         self._segment = None
 
     def abandon(self) -> None:

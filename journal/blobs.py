@@ -30,7 +30,7 @@ from holdfast.journal.errors import BlobDamaged, BlobMissing
 
 __all__ = ["BlobStore", "BlobWriter", "Collected"]
 
-TRASH = "trash"
+TRASH_PREFIX = ".trash-"
 DIGEST_BYTES = 32
 READ_CHUNK_BYTES = 1 << 20
 
@@ -88,11 +88,10 @@ class BlobStore:
     def __init__(self, folder: str | os.PathLike[str], disk: Disk | None = None) -> None:
         self.folder = os.fspath(folder)
         self.disk: Disk = disk or LocalDisk()
-        self._trash = os.path.join(self.folder, TRASH)
         self._pins: Counter[bytes] = Counter()
         self._pinned_lately: set[bytes] = set()
         self._lock = threading.Lock()
-        self.disk.make_folder(self._trash)
+        self.disk.make_folder(self.folder)
         # A killed process may have renamed a blob and not synced its name: make durable what a dedup hit will rely on.
         self.disk.fsync_dir(self.folder)
 
@@ -172,7 +171,7 @@ class BlobStore:
 
     def digests(self) -> list[bytes]:
         """Every blob in the store, in the order of their names."""
-        return _digests(self.disk, self.folder)
+        return self._named("")
 
     def pin(self, digest: bytes) -> None:
         """Keep a blob, present or to come, from being collected until `unpin`; pins are counted."""
@@ -198,10 +197,6 @@ class BlobStore:
         marked = lately.union(roots)
         unlinked, freed_bytes = self._empty_trash(marked)
         trashed = [digest for digest in self.digests() if digest not in marked and self._trash_one(digest)]
-        if trashed or unlinked:
-            # The trash's new names first: a power cut between the two must leave a blob with two names, not with none.
-            self.disk.fsync_dir(self._trash)
-            self.disk.fsync_dir(self.folder)
         return Collected(tuple(trashed), tuple(unlinked), freed_bytes)
 
     def sweep(self) -> int:
@@ -226,8 +221,7 @@ class BlobStore:
                 if self.disk.exists(self.path(digest)):
                     self.disk.unlink(file.path)
                 else:
-                    self.disk.rename(file.path, self.path(digest))
-                    self.disk.fsync_dir(self.folder)  # the record that names the blob may be durable a moment from now
+                    self._name(file.path, digest)
         except BaseException:
             self.unpin(digest)
             self._drop(file)
@@ -244,35 +238,45 @@ class BlobStore:
         with self._lock:
             if digest in self._pinned_lately:
                 return False
-            self.disk.rename(self.path(digest), os.path.join(self._trash, digest.hex()))
+            # A new name in the same folder is one change: no power cut leaves the blob without a name.
+            self.disk.rename(self.path(digest), self._trash_path(digest))
             return True
 
     def _empty_trash(self, marked: set[bytes]) -> tuple[list[bytes], int]:
         unlinked: list[bytes] = []
         freed_bytes = 0
-        for digest in _digests(self.disk, self._trash):
-            path = os.path.join(self._trash, digest.hex())
+        for digest in self._named(TRASH_PREFIX):
+            path = self._trash_path(digest)
             with self._lock:
                 wanted = digest in marked or digest in self._pinned_lately
                 if wanted and not self.disk.exists(self.path(digest)):
-                    self.disk.rename(path, self.path(digest))
-                    self.disk.fsync_dir(
-                        self.folder
-                    )  # a root needs it: it must not fall back into the trash by a power cut
+                    self._name(path, digest)
                     continue
             freed_bytes += self.disk.size_bytes(path)
             self.disk.unlink(path)
             unlinked.append(digest)
         return unlinked, freed_bytes
 
+    def _name(self, path: str, digest: bytes) -> None:
+        """Give a whole file the name of its digest, durably; where that fails it has no name that a dedup hit could find."""
+        self.disk.rename(path, self.path(digest))
+        try:
+            self.disk.fsync_dir(self.folder)  # what names the blob may be durable a moment from now
+        except OSError:
+            self.disk.rename(self.path(digest), path)
+            raise
 
-def _digests(disk: Disk, folder: str) -> list[bytes]:
-    """The digests that name files in a folder; other names are none of the store's business."""
-    found: list[bytes] = []
-    for name in disk.listdir(folder):
-        if len(name) == 2 * DIGEST_BYTES and name == name.lower():
-            try:
-                found.append(bytes.fromhex(name))
-            except ValueError:
-                continue
-    return found
+    def _trash_path(self, digest: bytes) -> str:
+        return os.path.join(self.folder, TRASH_PREFIX + digest.hex())
+
+    def _named(self, prefix: str) -> list[bytes]:
+        """The digests in the names that begin with `prefix`; other names are none of the store's business."""
+        found: list[bytes] = []
+        for name in self.disk.listdir(self.folder):
+            digits = name.removeprefix(prefix)
+            if name == prefix + digits and len(digits) == 2 * DIGEST_BYTES and digits == digits.lower():
+                try:
+                    found.append(bytes.fromhex(digits))
+                except ValueError:
+                    continue
+        return found

@@ -8,8 +8,11 @@ File names
 
     00000000000000000001-00000001.open    first LSN, epoch; being written to
     00000000000000000001-00000001.seg     the same file once it is sealed and its seal is synced
-    spare.tmp                             the next segment, filled with zeros ahead of time; worth nothing until renamed
-    copy.tmp                              the copy of an unclean segment; worth nothing until renamed
+    spare-0123456789abcdef.tmp            the next segment, filled with zeros ahead of time; worth nothing until renamed
+    copy-0123456789abcdef.tmp             the copy of an unclean segment; worth nothing until renamed
+
+An unfinished file has a random name that is never used again: no order in which a file system makes names durable can put the
+bytes of one under the name of another.
 
 Sorted by name, segments are in LSN order; the epoch tells apart two that begin with the same LSN because a life of
 the daemon wrote no record. A name that ends in `.seg` is evidence: the rename comes after the sync of the seal, so
@@ -112,6 +115,7 @@ The order of writes
 from __future__ import annotations
 
 import re
+import secrets
 import struct
 import zlib
 from dataclasses import dataclass
@@ -119,7 +123,6 @@ from typing import NamedTuple
 
 __all__ = [
     "ALIGNMENT_BYTES",
-    "COPY_NAME",
     "GROUP",
     "GROUP_BYTES_LIMIT",
     "GROUP_HEADER_BYTES",
@@ -127,7 +130,7 @@ __all__ = [
     "SECTOR_BYTES",
     "SEGMENT",
     "SEGMENT_HEADER_BYTES",
-    "SPARE_NAME",
+    "UNFINISHED_SUFFIX",
     "VERSION",
     "GroupHeader",
     "SegmentHeader",
@@ -136,6 +139,7 @@ __all__ = [
     "pack_group",
     "pack_segment_header",
     "payload_of",
+    "unfinished_name",
     "unpack_group_header",
     "unpack_segment_header",
     "wholly_present",
@@ -145,8 +149,7 @@ VERSION = 1
 BEGINS_ANEW = 1
 SECTOR_BYTES = 512
 ALIGNMENT_BYTES = 8
-SPARE_NAME = "spare.tmp"
-COPY_NAME = "copy.tmp"
+UNFINISHED_SUFFIX = ".tmp"
 GROUP_BYTES_LIMIT = 1 << 30
 """No group is longer: its length is 32 bits, and a reader holds one group in memory."""
 
@@ -219,6 +222,11 @@ class GroupHeader(NamedTuple):
     def size_bytes(self) -> int:
         """The whole group's length, filler included."""
         return group_bytes(self.payload_bytes)
+
+
+def unfinished_name(what: str) -> str:
+    """A name, never used before, for a file that is being made."""
+    return f"{what}-{secrets.token_hex(8)}{UNFINISHED_SUFFIX}"
 
 
 def group_bytes(payload_bytes: int) -> int:

@@ -98,10 +98,10 @@ def unpack_records(payload: bytes | memoryview, header: GroupHeader, epoch: int)
     count = 0
     try:
         for number, service, operation, time_ns, body, blobs in unpacker:
+            _check_types(number, service, operation, time_ns, body, blobs)
             kind = _KINDS[number]
             if kind < Kind.CHECKPOINT:
                 lsn += 1
-            _check_types(service, operation, time_ns, body, blobs)
             count += 1
             yield Record(lsn, epoch, kind, service, operation, time_ns, body, blobs)
     except (ValueError, TypeError, KeyError, msgpack.UnpackException, RecursionError) as error:
@@ -110,10 +110,12 @@ def unpack_records(payload: bytes | memoryview, header: GroupHeader, epoch: int)
         raise ValueError("the group does not hold the records that its header counts")
 
 
-def _check_types(service: object, operation: object, time_ns: object, body: object, blobs: object) -> None:
+def _check_types(*fields: object) -> None:
     """Raise TypeError when a field is not what it must be: a valid checksum proves who wrote it, not what."""
+    number, service, operation, time_ns, body, blobs = fields
     if not (
-        type(service) is str
+        type(number) is int
+        and type(service) is str
         and type(operation) is str
         and type(time_ns) is int
         and type(body) is bytes

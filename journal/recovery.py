@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from holdfast.journal.disk import Disk, File, write_aside
-from holdfast.journal.format import COPY_NAME, SPARE_NAME, pack_group
+from holdfast.journal.format import UNFINISHED_SUFFIX, pack_group, unfinished_name
 from holdfast.journal.record import CheckpointNote, Kind, pack_record
 from holdfast.journal.scan import Damage, Progress, Scanned, TornEnd, scan
 
@@ -74,8 +74,8 @@ def recover(
         may_end_below=may_begin_anew,
         progress=progress,
     )
-    for name in (SPARE_NAME, COPY_NAME):
-        if disk.exists(os.path.join(folder, name)):
+    for name in disk.listdir(folder):
+        if name.endswith(UNFINISHED_SUFFIX):
             disk.unlink(os.path.join(folder, name))
     quarantined = [quarantine_tail(disk, found.torn, quarantine_folder)] if found.torn is not None else []
     unclean = [segment for segment in found.segments if not segment.name.sealed]
@@ -102,19 +102,19 @@ def seal_copy(disk: Disk, folder: str, segment: Scanned, time_ns: int) -> None:
     only bytes written and synced anew are known to be. That holds for a seal that was written but perhaps never
     synced, too.
     """
-    with disk.open(segment.path) as source, disk.create(os.path.join(folder, COPY_NAME)) as copy:
+    unfinished = os.path.join(folder, unfinished_name("copy"))
+    with disk.open(segment.path) as source, disk.create(unfinished) as copy:
         for chunk in _chunks(source, 0, segment.end_offset):
             copy.append(chunk)
         if not segment.has_seal:
             copy.append(_seal(segment, time_ns))
         copy.fsync()  # everything in it is about to be replayed, and so seen: it must not vanish afterwards
         size_bytes = copy.size_bytes()
-    disk.rename(os.path.join(folder, COPY_NAME), segment.path)
+    disk.rename(unfinished, segment.path)
     disk.fsync_dir(folder)  # or the name that says "sealed" could end up on the old file
     sealed = segment.name._replace(sealed=True)
     path = os.path.join(folder, str(sealed))
-    disk.rename(segment.path, path)
-    disk.fsync_dir(folder)  # or a power cut could bring the open name back beside newer segments
+    disk.rename(segment.path, path)  # durable with the next segment's name; if it is lost, the copy is copied once more
     segment.path, segment.name, segment.size_bytes = path, sealed, size_bytes
 
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from holdfast.journal.disk import Disk, File
 from holdfast.journal.format import (
     SEGMENT_HEADER_BYTES,
-    SPARE_NAME,
     SegmentHeader,
     SegmentName,
     group_bytes,
     pack_group,
     pack_segment_header,
+    unfinished_name,
 )
 from holdfast.journal.record import Kind, pack_record
 
@@ -57,15 +57,12 @@ def prepare_spare(disk: Disk, folder: str, size_bytes: int) -> File:
 
     Raises OSError, ENOSPC among them, and then leaves nothing behind.
     """
-    path = os.path.join(folder, SPARE_NAME)
-    if disk.exists(path):
-        disk.unlink(path)
+    path = os.path.join(folder, unfinished_name("spare"))
     file = disk.create(path)
     try:
         for offset in range(0, size_bytes, FILL_STEP_BYTES):
             file.pwrite(_ZEROS[: size_bytes - offset], offset)
-            file.fdatasync()
-        file.fsync()  # length and blocks durable: from now on writes change no metadata, and a missing byte is damage
+            file.fdatasync()  # pace: the sync in `begin_segment` would make it all durable, but would take that long
     except BaseException:
         file.close()
         disk.unlink(path)
@@ -78,7 +75,7 @@ def begin_segment(disk: Disk, folder: str, spare: File, header: SegmentHeader, c
     path = os.path.join(folder, str(SegmentName(header.first_lsn, header.epoch, sealed=False)))
     assert not disk.exists(path), "a segment begins once"
     spare.pwrite(pack_segment_header(header), 0)
-    spare.fdatasync()  # a name must never stand for a file whose header can still be lost
+    spare.fdatasync()  # header, zeros and length: a name must never stand for a file of which any of these can be lost
     disk.rename(spare.path, path)
     disk.fsync_dir(folder)  # or a power cut could take the file from under records that were acknowledged
     spare.close()

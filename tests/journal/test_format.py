@@ -103,7 +103,7 @@ def test_a_segment_name_says_what_it_is() -> None:
     name = fmt.SegmentName(12, 3, sealed=True)
     assert str(name) == "00000000000000000012-00000003.seg"
     assert fmt.SegmentName.parse(str(name)) == name
-    assert fmt.SegmentName.parse("spare.tmp") is None
+    assert fmt.SegmentName.parse("spare-0123456789abcdef.tmp") is None
     assert fmt.SegmentName.parse("00000000000000000012-00000003.seg.bak") is None
     assert str(fmt.SegmentName(9, 3, sealed=True)) < str(fmt.SegmentName(10, 1, sealed=False))
 

@@ -129,14 +129,13 @@ async def test_a_full_disk_refuses_before_anything_and_heals(options: JournalOpt
         for _ in range(100):
             try:
                 journal.reserve(500)
-            except JournalFull as refused:
-                assert "nothing was executed" in str(refused)
+            except JournalFull:
                 break
             await journal.durable(put(journal, 500))
         lsn = journal.last_lsn
         assert lsn > 20
         assert journal.stat().full
-        with pytest.raises(JournalFull):
+        with pytest.raises(JournalFull, match="nothing was executed"):
             journal.reserve(500)
         assert journal.failure is None
         disk.capacity_bytes *= 2
@@ -196,7 +195,8 @@ async def test_the_next_segment_is_prepared_ahead(tmp_path: str) -> None:
             if journal.stat().room_bytes > 128 << 10:
                 break
             await asyncio.sleep(0.01)
-        assert disk.size_bytes(f"{folder}/spare.tmp") == 128 << 10
+        (spare,) = [name for name in disk.listdir(folder) if name.endswith(".tmp")]
+        assert disk.size_bytes(f"{folder}/{spare}") == 128 << 10
     assert disk.listdir(folder) == ["00000000000000000001-00000001.seg"]
 
 

@@ -192,7 +192,7 @@ async def test_a_journal_switched_on_again_begins_anew(options: JournalOptions) 
 async def test_missing_segments_are_corruption(options: JournalOptions) -> None:
     """A segment gone from the middle, or from the beginning, is refused; one that the checkpoint covers is not needed."""
     disk = await killed(options, records=60, size_bytes=600)
-    segments = [f"{FOLDER}/{name}" for name in disk.listdir(FOLDER) if name != "spare.tmp"]
+    segments = [f"{FOLDER}/{name}" for name in disk.listdir(FOLDER) if not name.endswith(".tmp")]
     assert len(segments) > 4
     for index in (0, 2):
         broken = disk.copy()
@@ -240,7 +240,7 @@ async def test_an_unclean_segment_is_replaced_by_a_sealed_copy(options: JournalO
     assert disk._files[sealed] is not node
     assert disk.read(sealed)[: groups(before)[2]] == before[: groups(before)[2]]
     assert faulty.calls["fsync"] == 1
-    assert faulty.calls["fsync_dir"] == 2
+    assert faulty.calls["fsync_dir"] == 1
 
 
 async def test_recovery_can_be_cut_off_anywhere(options: JournalOptions) -> None:
@@ -291,8 +291,8 @@ async def test_a_newer_format_is_refused(options: JournalOptions) -> None:
 async def test_leftovers_of_preparation_are_removed(options: JournalOptions) -> None:
     """A spare and a half-made copy are worth nothing to the next life."""
     disk = await killed(options)
-    disk.write(f"{FOLDER}/copy.tmp", b"half")
-    assert disk.exists(f"{FOLDER}/spare.tmp")
+    disk.write(f"{FOLDER}/copy-0123456789abcdef.tmp", b"half")
+    assert any(name.startswith("spare-") for name in disk.listdir(FOLDER))
     opened(disk, options)
     assert disk.listdir(FOLDER) == ["00000000000000000001-00000001.seg"]
 
