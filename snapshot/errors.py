@@ -8,6 +8,7 @@ __all__ = [
     "ChildHung",
     "ChildRaised",
     "CodecError",
+    "ForeignManifest",
     "FormatError",
     "ImageDamaged",
     "IncompatibleFormat",
@@ -57,6 +58,14 @@ class IncompatibleFormat(FormatError):
         super().__init__(f"{what}: format {version}, and this program reads up to {known}")
         self.version = version
         self.known = known
+
+
+class ForeignManifest(FormatError):
+    """Raised when a manifest is whole but of another volume: somebody copied files between two. It stays where it is."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"manifest {path} belongs to another volume")
+        self.path = path
 
 
 class NoUsableCheckpoint(SnapshotError):

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from holdfast.journal.disk import ASIDE_PREFIX, Disk, LocalDisk, write_aside
 from holdfast.snapshot import format as fmt
-from holdfast.snapshot.errors import ImageDamaged, ManifestDamaged
+from holdfast.snapshot.errors import ForeignManifest, ImageDamaged, ManifestDamaged
 from holdfast.snapshot.images import ImageRef, ImageStore
 from holdfast.snapshot.quarantine import Quarantine, Quarantined
 
@@ -118,13 +118,17 @@ class ManifestStore:
         quarantine: Quarantine,
         *,
         disk: Disk | None = None,
+        state_id: bytes = b"",
         pinned: Callable[[], Collection[bytes]] = frozenset,
     ) -> None:
-        """`pinned` gives the digests of manifests that are kept whatever their age: those that tags name."""
+        """`state_id` is the volume's; empty takes manifests of any. `pinned` gives the digests of manifests that are kept
+        whatever their age: those that tags name.
+        """
         self.folder = os.fspath(folder)
         self._disk = disk or LocalDisk()
         self._images = images
         self._quarantine = quarantine
+        self._state_id = state_id
         self._pinned = pinned
         self.damaged: list[Quarantined] = []
         """Everything that this store has set aside since it was opened."""
@@ -154,7 +158,8 @@ class ManifestStore:
     def newest_complete(self) -> Found:
         """The newest checkpoint whose images are all whole. What is damaged goes to quarantine, and the one before it is tried.
 
-        Raises IncompatibleFormat, before anything is touched, if a manifest was written by a newer program.
+        Raises IncompatibleFormat if a manifest was written by a newer program, ForeignManifest if by another volume's; nothing
+        was touched then.
         """
         before = len(self.damaged)
         for manifest in self._usable():
@@ -227,13 +232,15 @@ class ManifestStore:
                 size = file.size_bytes()
                 if size > fmt.MANIFEST_SIZE_BYTES_MAX:
                     raise ManifestDamaged(path, f"is {size} bytes long")
-                return Manifest.unpack(file.pread(size, 0), path)
+                manifest = Manifest.unpack(file.pread(size, 0), path)
         except OSError as error:
-            if (
-                error.errno != errno.EIO
-            ):  # no permission, no descriptors: that is no damage, and nothing is to be moved for it
+            # No permission, no descriptors: that is no damage, and nothing is to be moved for it.
+            if error.errno != errno.EIO:
                 raise
             raise ManifestDamaged(path, f"cannot be read: {error}") from error
+        if self._state_id and manifest.state_id != self._state_id:
+            raise ForeignManifest(path)
+        return manifest
 
     def _broken_images(self, manifest: Manifest) -> dict[ImageRef, str]:
         broken: dict[ImageRef, str] = {}

@@ -149,10 +149,13 @@ class Snapshotter:
         self._running = True
         started = time.monotonic()
         try:
+            await self._prepare()
             while True:
                 scheduled = await self._due(started)
                 started = time.monotonic()
                 await self._serve(scheduled)
+                if self.checkpointer.timing.forked:
+                    await self._prepare()
         finally:
             self._running = False
             self._answer(self._asks, None, SnapshotFailed("the snapshotter has stopped"))
@@ -169,6 +172,10 @@ class Snapshotter:
             with anyio.move_on_after(left_s):
                 await self._wake.wait()
         return False
+
+    async def _prepare(self) -> None:
+        """Make the next fork cheap, unless somebody waits for it already."""
+        await self.checkpointer.make_fork_cheap(lambda: bool(self._asks))
 
     async def _serve(self, scheduled: bool) -> None:
         """One checkpoint for all who ask before its cut."""

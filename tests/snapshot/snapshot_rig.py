@@ -62,7 +62,9 @@ class Rig:
         self.blobs = BlobStore(str(self.folder / "images"), self.disk)
         self.images = ImageStore(self.blobs, VERSIONS)
         self.quarantine = Quarantine(str(self.folder / "quarantine"), self.disk)
-        self.manifests = ManifestStore(str(self.folder / "manifests"), self.images, self.quarantine, disk=self.disk)
+        self.manifests = ManifestStore(
+            str(self.folder / "manifests"), self.images, self.quarantine, disk=self.disk, state_id=STATE_ID
+        )
         self.views = Views(str(self.folder / "state"), self.images, self.disk)
         self.checkpointer = Checkpointer(
             self.host,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from snapshot_rig import Item, Rig
+from snapshot_rig import STATE_ID, Item, Rig
 
 from holdfast.journal.disk import LocalDisk
 from holdfast.journal.fakes import Fault, FaultyDisk, MemoryDisk
@@ -16,11 +17,13 @@ from holdfast.snapshot import (
     ImageDamaged,
     IncompatibleFormat,
     Manifest,
+    ManifestStore,
     NoUsableCheckpoint,
     ServiceEntry,
     restore,
 )
 from holdfast.snapshot import format as fmt
+from holdfast.snapshot.errors import ForeignManifest
 from holdfast.snapshot.images import decode
 
 pytestmark = pytest.mark.anyio
@@ -169,6 +172,16 @@ async def test_a_manifest_of_a_newer_format_stops_the_start_and_stays(rig: Rig) 
     assert os.listdir(rig.quarantine.folder) == []
 
 
+async def test_a_manifest_of_another_volume_stops_the_start_and_stays(rig: Rig) -> None:
+    """Files that were copied between two volumes are no base, and no damage either."""
+    await two_checkpoints(rig)
+    others = ManifestStore(rig.manifests.folder, rig.images, rig.quarantine, state_id=b"another")
+    others.commit(replace(rig.manifests.all()[0], lsn=9, state_id=b"another"))
+    with pytest.raises(ForeignManifest):
+        restore(rig.manifests, rig.images, rig.source)
+    assert os.listdir(rig.quarantine.folder) == []
+
+
 async def test_a_file_that_may_not_be_read_is_no_damage(tmp_path: Path) -> None:
     """No permission, no descriptors: the start fails and nothing is moved."""
     disk = FaultyDisk(LocalDisk())
@@ -214,7 +227,7 @@ async def test_a_service_that_does_not_load_is_named_and_the_rest_load(rig: Rig)
     assert manifest is not None
     bad = rig.images.put("queues", "store", b"cos\nsystem\n(S'true'\ntR.")
     entry = ServiceEntry(1, 1, {"store": bad})
-    rig.manifests.commit(Manifest(9, 1, 1, b"", "TEST", {**manifest.services, "queues": entry}))
+    rig.manifests.commit(Manifest(9, 1, 1, STATE_ID, "TEST", {**manifest.services, "queues": entry}))
     found, states = rig.restored()
     assert set(found.failed) == {"queues"}
     assert "os:system" in found.failed["queues"]
