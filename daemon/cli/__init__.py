@@ -21,6 +21,7 @@ VERBS = {
     "status": "holdfast.daemon.cli.status",
     "stop": "holdfast.daemon.cli.stop",
     "journal": "holdfast.daemon.cli.journal",
+    "snapshot": "holdfast.daemon.cli.snapshot",
     "settings": "holdfast.daemon.cli.settings",
     "version": "holdfast.daemon.cli.version",
 }

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import base64
-import datetime as dt
 import json
-import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from holdfast.daemon.cli.reading import Reading, format_time, volume_option
 from holdfast.daemon.errors import VolumeError
 
 if TYPE_CHECKING:
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from holdfast.journal.scan import Progress, Scan
 
 __all__ = ["journal"]
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 NO_END = 1 << 63
 
@@ -38,11 +35,6 @@ def journal() -> None:
       holdfast journal verify
       holdfast journal dump --from 100 --json
     """
-
-
-def volume_option(command: F) -> F:
-    """The option `--volume`, with the volume that `start` would use behind it."""
-    return click.option("--volume", metavar="DIR", help="The volume; without it the one that start would use.")(command)
 
 
 @journal.command()
@@ -113,32 +105,14 @@ class _Folder:
     """The journal of one volume, opened for reading."""
 
     def __init__(self, volume: str | None) -> None:
-        from holdfast.daemon.config import Settings
-        from holdfast.daemon.volume import JOURNAL_OFF, identity_of
         from holdfast.journal import LocalDisk
 
-        self.volume = Settings.load(os.environ, None, {"LOCALSTACK_VOLUME_DIR": volume} if volume else {}).volume
-        self.identity = identity_of(self.volume)
-        self.path = str(self.volume / "journal")
-        self.was_off = (self.volume / JOURNAL_OFF).exists()
+        reading = Reading(volume)
+        self.state_id = reading.identity.state_id
+        self.path = str(reading.path / "journal")
+        self.was_off = reading.journal_was_off
+        self.checkpoint_lsn = reading.checkpoint_lsn()
         self.disk = LocalDisk()
-        self.checkpoint_lsn = self._newest_checkpoint()
-
-    def _newest_checkpoint(self) -> int:
-        from holdfast.journal import JournalError
-        from holdfast.snapshot import Manifest, SnapshotError
-
-        for path in sorted((self.volume / "manifests").glob("*.manifest"), reverse=True):
-            try:
-                manifest = Manifest.unpack(path.read_bytes(), str(path))
-            except FileNotFoundError:
-                continue  # a running daemon removed it just now
-            except (SnapshotError, JournalError) as error:
-                click.echo(f"holdfast: {error}", err=True)
-                continue
-            if manifest.complete:
-                return manifest.lsn
-        return 0
 
     def scan(self, *, thorough: bool, progress: Progress | None = None) -> Scan:
         """What the journal holds. Raises VolumeError where it is damaged."""
@@ -149,7 +123,7 @@ class _Folder:
             return scan(
                 self.disk,
                 self.path,
-                state_id=self.identity.state_id,
+                state_id=self.state_id,
                 checkpoint_lsn=self.checkpoint_lsn,
                 may_end_below=self.was_off,
                 thorough=thorough,
@@ -170,8 +144,7 @@ class _Folder:
                 if following is not None and following[0].first_lsn <= from_lsn:
                     continue
                 with self.disk.open(path) as file:
-                    state_id = self.identity.state_id
-                    for record in read_records(file, path, (), state_id=state_id, next_lsn=0, upto_lsn=NO_END):
+                    for record in read_records(file, path, (), state_id=self.state_id, next_lsn=0, upto_lsn=NO_END):
                         if record.lsn >= from_lsn:
                             yield record
         except JournalError:
@@ -214,7 +187,7 @@ def _describe(record: Record, bodies: bool) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "lsn": record.lsn,
         "epoch": record.epoch,
-        "time": _time(record.time_ns),
+        "time": format_time(record.time_ns),
         "kind": record.kind.name.lower(),
         "service": record.service,
         "operation": record.operation,
@@ -224,11 +197,6 @@ def _describe(record: Record, bodies: bool) -> dict[str, Any]:
     if bodies:
         facts["payload"] = _payload(record)
     return facts
-
-
-def _time(time_ns: int) -> str:
-    moment = dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(microseconds=time_ns // 1000)
-    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _payload(record: Record) -> Any:

@@ -81,7 +81,7 @@ def test_version_is_quick(holdfast: Run) -> None:
     assert min(taken) < VERSION_MAX_S
 
 
-@pytest.mark.parametrize("verb", ["start", "status", "stop", "journal", "settings", "version"])
+@pytest.mark.parametrize("verb", ["start", "status", "stop", "journal", "snapshot", "settings", "version"])
 def test_every_verb_has_help_with_an_example(holdfast: Run, verb: str) -> None:
     """`--help` says what the verb does and shows how it is typed."""
     done = holdfast(verb, "--help")
