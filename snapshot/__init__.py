@@ -3,10 +3,16 @@
 format      the bytes of images and manifests
 errors      everything that is raised
 source      what an embedding program implements: Source, Host
-codec       objects to pickles and back; allowlist says what an image may name, reducers how the awkward is written
-images      parts of services' states in the blob store; manifest: which of them were valid at one LSN; quarantine
-dump        services to images, in place or in a child; fork: the child
-checkpoint  one checkpoint from cut to retention; strategy: when, and who shares it; views: what people look at
+codec       objects to pickles and back
+allowlist   what an image may name; generic.json is the list for the standard library
+reducers    how the awkward is written; keys: cryptography's; paths: lambdas and closures
+images      parts of services' states in the blob store
+manifest    which images were valid at one LSN; quarantine: what cannot be read
+dump        services to images, in place or in a child
+fork        the child; memory: whether it fits; hugepages: how it gets cheap
+checkpoint  one checkpoint, from cut to retention
+strategy    when checkpoints are made, and who shares one
+views       what people look at
 restore     the newest whole checkpoint, or the one before it
 fakes       a source and a host for tests
 """
@@ -26,6 +32,7 @@ from holdfast.snapshot.errors import (
     SnapshotFailed,
 )
 from holdfast.snapshot.images import ImageRef, ImageStore
+from holdfast.snapshot.keys import KEYS
 from holdfast.snapshot.manifest import Manifest, ManifestStore, ServiceEntry
 from holdfast.snapshot.quarantine import Quarantine, Quarantined
 from holdfast.snapshot.restore import Restore, restore
@@ -35,6 +42,7 @@ from holdfast.snapshot.views import Views
 
 __all__ = [
     "GENERIC",
+    "KEYS",
     "AllowList",
     "CheckpointFailure",
     "CheckpointOptions",

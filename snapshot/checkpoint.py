@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 import anyio
 import anyio.to_thread
 
-from holdfast.snapshot import fork, hugepages
+from holdfast.snapshot import fork, hugepages, memory
 from holdfast.snapshot.dump import Dumped, OverBudget, Pickled, dump_images, pickle_in_place, write_images
 from holdfast.snapshot.errors import FormatError, ImageDamaged, SnapshotFailed
 from holdfast.snapshot.images import ImageStore
+from holdfast.snapshot.keys import prepare_for_fork
 from holdfast.snapshot.manifest import Manifest, ManifestStore, ServiceEntry
-from holdfast.snapshot.reducers import prepare_for_fork
 from holdfast.snapshot.source import CheckpointFailure, Cut, Host, Source
 from holdfast.snapshot.views import Views
 
@@ -84,6 +84,9 @@ class Checkpointer:
     timing: Timing = field(default_factory=Timing)
     housekeeping_failure: str = ""
     """Why old manifests, garbage or views could not be brought up to date the last time; "" when they were."""
+    blocking: str = ""
+    """Why commands wait while a large state is pickled; "" when it is done in a fork. A child may need as much again as its
+    parent has: pickling counts references, and that copies every page it meets."""
     retain_from_lsn: int = 0
     """The journal is needed after this LSN; 0 while there are not two checkpoints."""
     _entries: dict[str, ServiceEntry] = field(default_factory=dict)
@@ -137,7 +140,7 @@ class Checkpointer:
     async def make_fork_cheap(self, stop: Callable[[], bool]) -> None:
         """Collapse a large process's memory to huge pages, until `stop`, so that the next fork is short."""
         until = time.monotonic() + self.options.collapse_s
-        if not self.options.fork or self.options.collapse_s <= 0 or hugepages.resident_bytes() < hugepages.SMALL_BYTES:
+        if not self.options.fork or self.options.collapse_s <= 0 or memory.resident_bytes() < hugepages.SMALL_BYTES:
             return
         cancelled = False
         try:
@@ -154,6 +157,7 @@ class Checkpointer:
 
     async def _stage(self, only_if_dirty: bool) -> _Stage | None:
         prepare_for_fork()
+        self.blocking = self._why_not_fork()
         stage: _Stage | None = None
         try:
             async with self.host.boundary() as cut:
@@ -175,11 +179,17 @@ class Checkpointer:
                 return _Stage(cut, pickled=pickle_in_place(self.source, services, int(budget_s * 1e9)))
             except OverBudget:
                 pass  # it has grown since: the fork does it over
-        if self.options.fork:
+        if not self.blocking:
             return _Stage(
                 cut, child=fork.spawn(lambda: dump_images(self.source, self.images.in_child(), services).pack())
             )
         return _Stage(cut, pickled=pickle_in_place(self.source, services, int(self.options.child_deadline_s * 1e9)))
+
+    def _why_not_fork(self) -> str:
+        if not self.options.fork:
+            return "this system has no safe fork"
+        needed, free = memory.resident_bytes(), memory.available_bytes()
+        return "" if needed <= free else f"a fork may need {needed >> 20} MB and {free >> 20} MB are free"
 
     def _estimate_s(self, services: Iterable[str]) -> float:
         """How long pickling will take, by the last time; for ever where there was none."""

@@ -55,6 +55,9 @@ if CAN_FORK:
 
 _sha256 = hashlib.sha256()
 
+_abandoned: set[int] = set()
+"""Children that were killed and had not ended after REAP_WAIT_S."""
+
 
 class Child:
     """A forked child at work. Every child must be waited for with `result`, or ended with `kill`."""
@@ -103,6 +106,7 @@ class Child:
                 await anyio.wait_readable(self._pidfd)
             if scope.cancelled_caught:
                 self._signal(signal.SIGKILL)
+                _abandoned.add(self.pid)
                 return -signal.SIGKILL
             _, status = os.waitpid(self.pid, 0)  # noqa: ASYNC222  # it has ended: the pidfd says so
             return os.waitstatus_to_exitcode(status)
@@ -136,6 +140,7 @@ class Child:
 
 def spawn(work: Callable[[], bytes]) -> Child:
     """Fork; the child runs `work` on memory as it is now and ends. Raises OSError when the system will not fork."""
+    _reap_abandoned()
     parent = os.getpid()
     reading, writing = os.pipe2(os.O_CLOEXEC)
     os.set_blocking(reading, False)
@@ -151,6 +156,12 @@ def spawn(work: Callable[[], bytes]) -> Child:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         os.close(writing)
     return Child(pid, reading)
+
+
+def _reap_abandoned() -> None:
+    for pid in list(_abandoned):
+        if os.waitpid(pid, os.WNOHANG)[0] == pid:
+            _abandoned.discard(pid)
 
 
 def _run(work: Callable[[], bytes], parent: int, pipe: int) -> NoReturn:

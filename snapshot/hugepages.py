@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-__all__ = ["HUGE_PAGE_BYTES", "SMALL_BYTES", "collapse", "resident_bytes"]
+__all__ = ["HUGE_PAGE_BYTES", "SMALL_BYTES", "collapse"]
 
 HUGE_PAGE_BYTES: Final = 2 << 20
 """Of x86-64 and of arm64 with pages of 4 KiB; where it is another, the kernel refuses and nothing happens."""
@@ -27,7 +27,6 @@ SMALL_BYTES: Final = 256 << 20
 STEP_BYTES: Final = 4 * HUGE_PAGE_BYTES
 """Of one call: the kernel holds the memory map meanwhile, and a page fault of another thread waits, below a millisecond."""
 
-PAGE_BYTES: Final = 4096
 MADV_COLLAPSE: Final = 25
 
 _MAPPING: Final = re.compile(r"([0-9a-f]+)-([0-9a-f]+) rw-p 00000000 00:00 0 +(\[heap\])?$")
@@ -53,15 +52,6 @@ def collapse(stop: Callable[[], bool] = lambda: False) -> int:
             elif ctypes.get_errno() == errno.EINVAL:
                 break  # not this mapping, or not this kernel; anything else is of the moment, and of this step
     return done
-
-
-def resident_bytes() -> int:
-    """How much memory this process has in use; 0 where the system does not say."""
-    try:
-        with open("/proc/self/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * PAGE_BYTES
-    except OSError:
-        return 0
 
 
 def _ranges() -> Iterator[tuple[int, int]]:

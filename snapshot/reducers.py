@@ -6,12 +6,11 @@
     Event                                    fresh, with its flag
     weakref.ref, proxy                       the same, to the same object; a dead one is dead again; callbacks are not kept
     WeakValue-, WeakKeyDictionary, WeakSet   the same, rebuilt
-    defaultdict                              the same; its factory by name, a lambda or closure by module and path
+    defaultdict                              the same; its factory by name, a lambda or closure by module and path (paths.py)
     bound method                             the object's method of that name, if it is on the allow-list
     module                                   the module, if it is on the allow-list
     generator                                an exhausted one, if it was; otherwise it cannot be written and is refused
-    private and public keys                  from PKCS #8 and SubjectPublicKeyInfo DER
-    certificates, signing requests           from DER
+    keys, certificates, signing requests     from DER (keys.py)
     re.Pattern, ZoneInfo                     from their arguments
 
 The first half of this module writes; `Restorer` and the plain functions read. The plain functions are listed in generic.json and
@@ -29,129 +28,19 @@ import threading
 import types
 import weakref
 import zoneinfo
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
 
 from holdfast.snapshot.allowlist import AllowList, Use, resolve
 from holdfast.snapshot.errors import NotAllowed, NotLoadable, NotPicklable
+from holdfast.snapshot.keys import key_reducer
+from holdfast.snapshot.paths import codes_at, path_of
 
-if TYPE_CHECKING:
-    from cryptography import x509
-
-__all__ = ["GENERIC_REDUCERS", "KEYS", "KEYS_MAX", "KeyCache", "Reducer", "Reductions", "Restorer", "prepare_for_fork"]
+__all__ = ["GENERIC_REDUCERS", "Reducer", "Reductions", "Restorer"]
 
 Reduced = tuple[Any, ...]
 Reducer = Callable[[Any], Any]
 """Takes an object, returns what `object.__reduce__` may return (Python's pickle documentation)."""
-
-# --- keys and certificates --------------------------------------------------------------------------------------------
-
-KEYS_MAX: Final = 4096
-"""Keys whose DER is remembered: 6 MB at 1.5 KB each; the oldest go first and are encoded again when they are met."""
-
-
-class KeyCache:
-    """The DER of keys, remembered when they are made or loaded.
-
-    Encoding a key enters OpenSSL, which must not happen in a forked child (another thread may have held one of its locks at the
-    fork), and costs more than everything else of a small service. Key objects take no attribute and no weak reference, so the
-    cache holds them, up to KEYS_MAX.
-    """
-
-    def __init__(self) -> None:
-        self._der: collections.OrderedDict[int, tuple[Any, bytes]] = collections.OrderedDict()
-
-    def remember(self, key: Any, der: bytes) -> None:
-        """Keep `der`, which must be PKCS #8 for a private and SubjectPublicKeyInfo for a public key."""
-        self._der[id(key)] = (key, der)
-        if len(self._der) > KEYS_MAX:
-            self._der.popitem(last=False)
-
-    def der(self, key: Any, encode: Callable[[Any], bytes]) -> bytes:
-        """The key's DER, from the cache or encoded now."""
-        known = self._der.get(id(key))
-        if known is None:
-            self.remember(key, encode(key))
-            known = self._der[id(key)]
-        return known[1]
-
-
-KEYS: Final = KeyCache()
-"""The process's: whatever makes a key may put its DER here."""
-
-
-def _encode_private(key: Any) -> bytes:
-    from cryptography.hazmat.primitives import serialization as s
-
-    return bytes(key.private_bytes(s.Encoding.DER, s.PrivateFormat.PKCS8, s.NoEncryption()))
-
-
-def _encode_public(key: Any) -> bytes:
-    from cryptography.hazmat.primitives import serialization as s
-
-    return bytes(key.public_bytes(s.Encoding.DER, s.PublicFormat.SubjectPublicKeyInfo))
-
-
-def _encode_certificate(certificate: Any) -> bytes:
-    from cryptography.hazmat.primitives import serialization as s
-
-    return bytes(certificate.public_bytes(s.Encoding.DER))
-
-
-def private_key(der: bytes) -> Any:
-    """Named in images: a private key from PKCS #8 DER."""
-    from cryptography.hazmat.primitives import serialization
-
-    key = serialization.load_der_private_key(der, None)
-    KEYS.remember(key, der)
-    return key
-
-
-def public_key(der: bytes) -> Any:
-    """Named in images: a public key from SubjectPublicKeyInfo DER."""
-    from cryptography.hazmat.primitives import serialization
-
-    key = serialization.load_der_public_key(der)
-    KEYS.remember(key, der)
-    return key
-
-
-def certificate(der: bytes) -> x509.Certificate:
-    """Named in images: an X.509 certificate from DER."""
-    from cryptography import x509
-
-    return x509.load_der_x509_certificate(der)
-
-
-def signing_request(der: bytes) -> x509.CertificateSigningRequest:
-    """Named in images: a PKCS #10 signing request from DER."""
-    from cryptography import x509
-
-    return x509.load_der_x509_csr(der)
-
-
-def _cryptography(cls: type) -> Reducer | None:
-    """The reducer for one of cryptography's compiled classes, by its name: they are met only when the library is loaded."""
-    if not cls.__module__.startswith("cryptography.hazmat.bindings._rust"):
-        return None
-    name = cls.__qualname__
-    if name.endswith("PrivateKey"):
-        return lambda key: (private_key, (KEYS.der(key, _encode_private),))
-    if name.endswith("PublicKey"):
-        return lambda key: (public_key, (KEYS.der(key, _encode_public),))
-    if name == "Certificate":
-        return lambda one: (certificate, (_encode_certificate(one),))
-    if name == "CertificateSigningRequest":
-        return lambda one: (signing_request, (_encode_certificate(one),))
-    return None
-
-
-def prepare_for_fork() -> None:
-    """Import what a reducer would import, so that a forked child imports nothing. Cheap after the first time."""
-    if "cryptography" in sys.modules:
-        import cryptography.hazmat.primitives.serialization
-        import cryptography.x509  # noqa: F401
-
 
 # --- locks, weak references and the like -------------------------------------------------------------------------------
 
@@ -342,7 +231,7 @@ class Reductions:
 
     def lazily(self, cls: type) -> Reducer | None:
         """A reducer for a class that is recognised rather than listed."""
-        return _cryptography(cls)
+        return key_reducer(cls)
 
     def default_dict(self, obj: collections.defaultdict[Any, Any]) -> Reduced:
         """Items first, the factory last: a closure may hold the dictionary itself."""
@@ -356,7 +245,7 @@ class Reductions:
         if isinstance(factory, types.FunctionType) and "<" in factory.__qualname__:
             self._allow.demand(self._service, factory.__module__, factory.__qualname__, Use.CODE)
             cells = tuple(cell.cell_contents for cell in factory.__closure__ or ())
-            return ("code", *_path_of(self._service, factory), cells, factory.__defaults__, factory.__kwdefaults__)
+            return ("code", *path_of(self._service, factory), cells, factory.__defaults__, factory.__kwdefaults__)
         if not isinstance(factory, (type, types.FunctionType)):
             raise NotPicklable(self._service, f"a defaultdict whose factory is a {type(factory).__qualname__}")
         self._allow.demand(self._service, factory.__module__, factory.__qualname__, Use.VALUE)
@@ -416,7 +305,7 @@ class Restorer:
     def function(self, module: str, qualname: str, ordinal: int, count: int) -> types.FunctionType:
         """Named in images: the function whose code lies at this path, with empty cells and no defaults."""
         self._allow.demand(self._service, module, qualname, Use.CODE)
-        found = _codes_at(self._service, module, qualname)
+        found = codes_at(self._service, module, qualname)
         if len(found) != count or not 0 <= ordinal < count:
             raise NotLoadable(
                 self._service, f"{module}:{qualname} was one of {count} functions, and there are {len(found)}"
@@ -463,60 +352,3 @@ class Restorer:
     def named(self) -> dict[str, Callable[..., Any]]:
         """Those methods of this one, under the names that an image uses."""
         return {function.__qualname__: types.MethodType(function, self) for function in self.functions()}
-
-
-# --- code by its path --------------------------------------------------------------------------------------------------
-
-
-def _path_of(service: str, function: types.FunctionType) -> tuple[str, str, int, int]:
-    """(module, qualified name, which, of how many): several lambdas of one function share a name."""
-    module, qualname = function.__module__, function.__qualname__
-    found = [code for code, _ in _codes_at(service, module, qualname)]
-    if function.__code__ not in found:
-        raise NotPicklable(service, f"{module}:{qualname} is not where its name says")
-    return module, qualname, found.index(function.__code__), len(found)
-
-
-def _codes_at(service: str, module: str, qualname: str) -> list[tuple[types.CodeType, dict[str, Any]]]:
-    """Every code object at a path such as "Store.__init__.<locals>.<lambda>", in the order of the source."""
-    __import__(module)
-    namespace = vars(sys.modules[module])
-    outer, *inner = qualname.split(".<locals>.")
-    codes = [code for code in _outer_codes(namespace, module, outer) if code.co_qualname == outer]
-    for depth in range(len(inner)):
-        path = ".<locals>.".join((outer, *inner[: depth + 1]))
-        codes = [code for parent in codes for code in _children(parent) if code.co_qualname == path]
-    if not codes:
-        raise NotLoadable(service, f"{module}:{qualname} is no longer there")
-    return [(code, namespace) for code in codes]
-
-
-def _outer_codes(namespace: Mapping[str, Any], module: str, qualname: str) -> Iterable[types.CodeType]:
-    """The code of the outermost function on a path: a module's function or lambda, or a class's, by its namespace alone."""
-    *owners, name = qualname.split(".")
-    found: Any = namespace
-    for owner in owners:
-        cls = found.get(owner)
-        if not isinstance(cls, type):
-            return
-        found = vars(cls)
-    # A lambda has no name to be found by: look at all that the namespace holds.
-    candidates = found.values() if name == "<lambda>" else (found.get(name),)
-    for candidate in candidates:
-        function = (
-            getattr(candidate, "__func__", candidate)
-            if isinstance(candidate, (staticmethod, classmethod))
-            else candidate
-        )
-        if isinstance(function, types.FunctionType) and function.__module__ == module:
-            yield function.__code__
-
-
-def _children(code: types.CodeType) -> Iterator[types.CodeType]:
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield constant
-            if (
-                "." in constant.co_qualname and not constant.co_flags & 0x02
-            ):  # a class body: its functions are one level down
-                yield from _children(constant)

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from snapshot_rig import Item, Rig
 
-from holdfast.snapshot import CheckpointOptions, hugepages
+from holdfast.snapshot import CheckpointOptions, hugepages, memory
 from holdfast.snapshot.fork import spawn
 
 HEAP_BYTES = 500 << 20
@@ -32,7 +32,7 @@ RUNS = 5
 
 def _heap() -> list[Item]:
     items: list[Item] = []
-    while hugepages.resident_bytes() < HEAP_BYTES:
+    while memory.resident_bytes() < HEAP_BYTES:
         items.extend(Item(f"message-{n}", body="x" * 100, attributes={"a": n, "b": str(n)}) for n in range(20_000))
     return items
 
@@ -92,7 +92,7 @@ async def _main() -> None:
         rig.change("small-0", Item("changed"))
         await rig.checkpointer.take("BENCH")
         one_s = rig.checkpointer.timing.total_s
-    print(f"heap {hugepages.resident_bytes() >> 20} MB, {len(items)} objects; medians of {RUNS * 2} forks")
+    print(f"heap {memory.resident_bytes() >> 20} MB, {len(items)} objects; medians of {RUNS * 2} forks")
     print(f"blocking dump              {blocking_s * 1e3:9.1f} ms")
     print(f"plain fork                 {plain_s * 1e3:9.1f} ms   {blocking_s / plain_s:8.0f} x shorter than the dump")
     print(

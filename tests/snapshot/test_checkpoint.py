@@ -67,6 +67,23 @@ async def test_a_service_that_grew_since_its_estimate_goes_to_the_fork(rig: Rig)
     assert len(rig.restored()[1]["queues"]) == 100_000
 
 
+async def test_where_a_fork_does_not_fit_commands_wait_and_it_is_said(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Too little memory for twice the heap: the state is pickled in place, whole, and the reason is there for health."""
+    monkeypatch.setattr("holdfast.snapshot.memory.available_bytes", lambda: 1 << 20)
+    rig.change("queues", [Item(str(n)) for n in range(1000)])
+    manifest = await taken(rig)
+    assert manifest.complete
+    assert not rig.checkpointer.timing.forked
+    assert "1 MB are free" in rig.checkpointer.blocking
+    assert rig.restored()[1] == rig.states
+    monkeypatch.undo()
+    rig.change("tables", Item("t"))
+    await taken(rig)
+    assert rig.checkpointer.blocking == ""
+
+
 async def test_an_unchanged_service_is_carried_forward_by_digest(rig: Rig) -> None:
     """A clean service costs nothing: its entry is the older one, word for word."""
     rig.change("queues", Item("q"))

@@ -22,7 +22,7 @@ import pytest
 from snapshot_rig import Item
 
 from holdfast.snapshot import GENERIC, AllowList, Codec, NotAllowed, NotLoadable, NotPicklable, Use
-from holdfast.snapshot.reducers import KEYS_MAX, KeyCache
+from holdfast.snapshot.keys import KEYS_MAX, KeyCache
 
 HERE = __name__
 

@@ -235,7 +235,7 @@ GADGETS: list[tuple[str, str]] = [
     ("holdfast.snapshot.fork", "spawn"), ("holdfast.snapshot.reducers", "sys"), ("holdfast.snapshot.reducers", "Restorer"),
     ("holdfast.snapshot.reducers", "Restorer.named"), ("holdfast.snapshot.reducers", "Restorer.__init__"),
     ("holdfast.snapshot.reducers", "Restorer.function.__globals__"), ("holdfast.snapshot.reducers", "resolve"),
-    ("holdfast.snapshot.reducers", "KEYS"), ("holdfast.snapshot.reducers", "_codes_at"), ("holdfast.snapshot.allowlist", "resolve"),
+    ("holdfast.snapshot.keys", "KEYS"), ("holdfast.snapshot.reducers", "codes_at"), ("holdfast.snapshot.paths", "codes_at"), ("holdfast.snapshot.allowlist", "resolve"),
     ("holdfast.journal.blobs", "BlobStore"), ("holdfast.journal.disk", "LocalDisk"),
     (HERE, "fire"), (HERE, "os"), (HERE, "os.system"), (HERE, "os.getpid"), (HERE, "alias_of_system"), (HERE, "Item"),
     (HERE, "Loud.Inner"), (HERE, "Loud.__init__"), (HERE, "Loud.method"), (HERE, "Loud.__class__"), (HERE, "Loud.__dict__"),
@@ -289,6 +289,7 @@ def test_a_gadget_that_works_without_the_list_is_one() -> None:
 # --- what is listed, used for what it is not listed for ---------------------------------------------------------------
 
 REDUCERS = "holdfast.snapshot.reducers"
+KEYS = "holdfast.snapshot.keys"
 
 
 def call(name: str, *arguments: Op) -> Op:
@@ -352,8 +353,8 @@ MISUSES: dict[str, bytes] = {
     "a method of Restorer with a Restorer of its own": image(
         stack_global(REDUCERS, "Restorer.module"), tuple_of(EMPTY_LIST, text("os")), REDUCE
     ),
-    "a private key of garbage": image(call("private_key", raw(b"garbage"))),
-    "a certificate of garbage": image(call("certificate", raw(b"garbage"))),
+    "a private key of garbage": image(stack_global(KEYS, "private_key"), tuple_of(raw(b"garbage")), REDUCE),
+    "a certificate of garbage": image(stack_global(KEYS, "certificate"), tuple_of(raw(b"garbage")), REDUCE),
     "a zone outside the zone database": image(call("zone", text("../../../../etc/passwd"))),
     "a persistent id": image(text("x"), b"Q"),
     "a persistent id in text": b"Pos.system\n.",

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from holdfast.snapshot import hugepages
+from holdfast.snapshot import hugepages, memory
 
 SIZE_BYTES = 64 << 20
 
@@ -49,4 +49,5 @@ def test_it_stops_when_it_is_told_to(block: bytearray) -> None:
 
 def test_the_resident_size_is_told(block: bytearray) -> None:
     """In bytes, and at least what is in use here."""
-    assert hugepages.resident_bytes() >= SIZE_BYTES
+    assert memory.resident_bytes() >= SIZE_BYTES
+    assert memory.available_bytes() > 0
