@@ -9,5 +9,6 @@ links           identity of objects that several services hold
 kinds           what a class of moto's is to a dump
 reducers        how what moto keeps is written and read back
 outside         state that moto keeps outside its backends
+timers          SWF's waiting threads
 allowlist       what an image may name, as data
 """

@@ -18,10 +18,10 @@ from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, NamedTuple
 
-from holdfast.daemon.services.moto import backends
+from holdfast.daemon.services.moto import backends, timers
 from holdfast.daemon.services.moto.links import listed_class
 
-__all__ = ["Addresses", "capture", "flatten", "prepare", "reset", "restore", "unflatten"]
+__all__ = ["Addresses", "capture", "flatten", "prepare", "reset", "restore", "unflatten", "unsettle"]
 
 
 class _Holder(NamedTuple):
@@ -86,10 +86,18 @@ def unflatten(service: str, attributes: dict[str, Any]) -> dict[str, Any]:
     return {**attributes, "resource_map": by_class}
 
 
+def unsettle(service: str) -> None:
+    """Stop what runs by itself and would change the state that is about to be replaced."""
+    if service == "swf":
+        timers.disarm()
+
+
 def settle(service: str) -> None:
     """Derive again what follows from the backends."""
     if service == "ec2":
         _refer_weakly()
+    elif service == "swf":
+        timers.arm()
 
 
 def prepare(service: str) -> None:
@@ -97,6 +105,8 @@ def prepare(service: str) -> None:
     if service == "s3":
         # moto spools bodies over 5 MB to files, whose offset a forked child would share with its parent.
         os.environ.setdefault("MOTO_S3_DEFAULT_KEY_BUFFER_SIZE", str(1 << 40))
+    elif service == "swf":
+        timers.prepare()
     elif service == "ec2":
         from moto.ec2.models.subnets import Subnet
 

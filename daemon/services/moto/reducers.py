@@ -9,7 +9,7 @@ a dict, list or set subclass          raw: moto overrides `items` (S3's versions
 an S3 body                            its bytes
 EC2's availability zones              by name: they are constants of the class, shared by all
 threads (Batch jobs, DynamoDB         a thread that never started, with the class's own attributes
-  exports and imports), SWF's timers  (outside.py arms SWF's again)
+  exports and imports), SWF's timers  (timers.py arms SWF's again)
 docker clients                        None: made again on demand
 """
 
@@ -189,7 +189,7 @@ SPECIAL: Mapping[tuple[str, str], Callable[[Any], Any]] = {
     ("moto.core.model", "ServiceModel"): reduce_service_model,
     ("joserfc._rfc7518.rsa_key", "RSAKey"): reduce_json_web_key,
     ("docker.client", "DockerClient"): reduce_nothing,
-    ("threading", "Timer"): reduce_nothing,
+    ("holdfast.daemon.services.moto.timers", "DaemonTimer"): reduce_nothing,
     ("moto.ec2.models.availability_zones_and_regions", "Zone"): reduce_zone,
 }
 """By (module, class), so that nothing is imported for it."""

@@ -88,6 +88,7 @@ class MotoSource:
         """Replace the service's state by an image's. Load what it links to in the same `loading()` block."""
         with self.loading():
             self._import(service)
+            outside.unsettle(service)
             image = read(service, parts[BACKEND])
             store = read(service, parts[STORE]) if STORE in parts else {}
             kept = set()
@@ -120,6 +121,7 @@ class MotoSource:
 
     def reset(self, service: str) -> None:
         """Give the service the state of a moto that was just started."""
+        outside.unsettle(service)
         self._reset_backends(service, frozenset())
         outside.reset(service)
         backends.mark_loaded(service)

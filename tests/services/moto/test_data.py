@@ -10,7 +10,6 @@ import pytest
 
 from holdfast.daemon.services.moto import allowlist, backends
 
-
 pytestmark = pytest.mark.timeout(300)  # each imports all of moto
 
 
