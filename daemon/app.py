@@ -40,6 +40,7 @@ from holdfast.daemon.loader import Loader
 from holdfast.daemon.replay import Replay, ReplayFailed, ReplayReport
 from holdfast.daemon.services.determinism import Determinism, wall_now_us
 from holdfast.daemon.services.moto import backends
+from holdfast.daemon.services.moto.caches import MENDS
 from holdfast.daemon.services.moto.dispatch import Dispatch
 from holdfast.daemon.services.moto.queues import look
 from holdfast.daemon.services.moto.state import MotoSource
@@ -94,6 +95,7 @@ class Daemon:
         self.journal = storage.journal
         self.bus = Bus()
         self.determinism = Determinism(storage.created_us)
+        self.determinism.mends.update(MENDS)
         self.determinism.install()
         self.source = source
         self.dispatch = Dispatch(settings.account_id, ticked=self._tick, resetting=self._resetting)

@@ -30,7 +30,7 @@ import random
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
@@ -83,6 +83,8 @@ class Determinism:
         self._thread = 0
         self._chance = random.Random()  # noqa: S311 - the opposite of a secret: it must come out the same again
         self._mock_random: random.Random | None = None
+        self.mends: dict[str, Callable[[ModuleType], None]] = {"moto.elbv2.models": self._mend_elbv2}
+        """What is to be put right in a module of moto as soon as it is imported, by the module's name."""
 
     def install(self) -> None:
         """Patch the process: entropy, sleep, key generation, imports of moto."""
@@ -166,9 +168,9 @@ class Determinism:
     def _running_tape(self) -> Tape | None:
         return self._tape if self._inside() else None
 
-    def seeded_id(self, _: object) -> int:
-        """Stands in for `id` where moto puts an address into an identifier."""
-        return self._chance.getrandbits(47)
+    def _mend_elbv2(self, module: ModuleType) -> None:
+        """moto puts the address of a rule into its ARN: a number drawn from the command's seed instead."""
+        module.id = lambda _: self._chance.getrandbits(47)  # type: ignore[attr-defined]
 
 
 class _MotoImports(importlib.abc.MetaPathFinder):
@@ -198,5 +200,6 @@ class _AsideLoader(importlib.machinery.SourceFileLoader):
     def exec_module(self, module: ModuleType) -> None:
         with self._determinism.aside("import", module.__name__):
             super().exec_module(module)
-        if module.__name__ == "moto.elbv2.models":
-            module.id = self._determinism.seeded_id  # type: ignore[attr-defined]
+        mend = self._determinism.mends.get(module.__name__)
+        if mend is not None:
+            mend(module)

@@ -14,6 +14,9 @@ import pytest
 from harness import Daemon
 from workload import Facts, Worker, check, prepare
 
+from holdfast.snapshot import Manifest
+from holdfast.snapshot.format import IMAGE_MAGIC
+
 ROUNDS = int(os.environ.get("HOLDFAST_CRASH_ROUNDS", "50"))
 ROUNDS_A_VOLUME = 10
 """Rounds on one volume: later rounds recover what earlier ones recovered, and the volume stays small enough to be quick."""
@@ -22,22 +25,28 @@ WORKERS = 4
 
 
 def _in_checkpoint(volume: Path) -> bool:
-    """True when the kill fell between the first image of a checkpoint and its manifest."""
-    names = {path.name for path in (volume / "manifests").iterdir()} if (volume / "manifests").is_dir() else set()
-    newest = max((path.stat().st_mtime_ns for path in (volume / "manifests").glob("*") if path.is_file()), default=0)
-    images = [path for path in (volume / "images").rglob("*") if path.is_file()]
-    return any(path.stat().st_mtime_ns > newest for path in images) or any(
-        ".tmp" in name or "aside" in name for name in names
-    )
+    """True when the kill fell inside a checkpoint: images lie there, whole or half written, that no manifest names."""
+    named = {
+        ref.digest.hex()
+        for path in (volume / "manifests").iterdir()
+        for ref in Manifest.unpack(path.read_bytes()).images()
+    }
+    return any(path.name not in named and _is_image(path) for path in (volume / "images").rglob("*") if path.is_file())
+
+
+def _is_image(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(IMAGE_MAGIC)) == IMAGE_MAGIC
 
 
 def _wait_for_checkpoint(volume: Path, until: float) -> None:
     """Return as soon as a checkpoint's files begin to appear, so that the kill falls inside it."""
     before = {path.name for path in (volume / "images").rglob("*")}
     while time.monotonic() < until:
-        for path in (volume / "images").rglob("*"):
-            if path.name not in before:
-                return
+        if any(
+            path.name not in before and path.is_file() and _is_image(path) for path in (volume / "images").rglob("*")
+        ):
+            return
         time.sleep(0.001)
 
 

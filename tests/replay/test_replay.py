@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
-from typing import Any
 
 from harness import Daemon
 from mixed import describe, work
 
 
-def _clients(daemon: Daemon) -> Any:
-    return functools.cache(daemon.client)
-
-
 def test_mixed_day_comes_back_by_replay_alone(tmp_path: Path) -> None:
     """Over 100 changing requests on over 10 services, no checkpoint: every reply and everything that can be asked is the same."""
     with Daemon(tmp_path / "volume", {"SNAPSHOT_FLUSH_INTERVAL": "1h"}) as daemon:
-        count = work(_clients(daemon))
-        before = describe(_clients(daemon))
+        count = work(daemon.client)
+        before = describe(daemon.client)
         status = daemon.get("/_holdfast/status")
         assert status["checkpoint"]["lsn"] == 0, "a checkpoint was written: this would not test the replay"
         print(f"{count} requests, {status['journal']['last_lsn']} records; held the loop: {status['held_loop_ms']}")
@@ -27,27 +21,27 @@ def test_mixed_day_comes_back_by_replay_alone(tmp_path: Path) -> None:
         replay = daemon.get("/_holdfast/status")["replay"]
         assert replay["differed"] == []
         assert replay["commands"] == status["journal"]["last_lsn"] >= 100
-        assert describe(_clients(daemon)) == before
+        assert describe(daemon.client) == before
 
 
 def test_checkpoint_and_tail_give_the_same_state_as_replay(tmp_path: Path) -> None:
     """The same day, cut by a clean stop: images brought back by a checkpoint, then a tail on top of them, lazily or at start."""
     with Daemon(tmp_path / "volume") as daemon:
-        work(_clients(daemon))
-        before = describe(_clients(daemon))
+        work(daemon.client)
+        before = describe(daemon.client)
         assert daemon.stop() == 0
         daemon.start()
         status = daemon.get("/_holdfast/status")
         assert (status["replay"]["commands"], status["checkpoint"]["failure"]) == (0, None)
         assert status["checkpoint"]["lsn"] == status["journal"]["last_lsn"] > 100
-        assert describe(_clients(daemon)) == before
+        assert describe(daemon.client) == before
         daemon.client("sqs").send_message(QueueUrl=f"{daemon.endpoint}/000000000000/one", MessageBody="after")
         daemon.client("iam").create_role(RoleName="after", AssumeRolePolicyDocument="{}")
         daemon.kill()
         daemon.env["SNAPSHOT_LOAD_STRATEGY"] = "ON_STARTUP"
         daemon.start()
         assert daemon.get("/_holdfast/status")["replay"]["differed"] == []
-        after = describe(_clients(daemon))
+        after = describe(daemon.client)
         roles = [role["RoleName"] for role in after.pop("roles")["Roles"]]
         assert roles == [*(role["RoleName"] for role in before.pop("roles")["Roles"]), "after"]
         assert after == before

@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -29,6 +30,8 @@ __all__ = ["Daemon", "DaemonDied", "free_port"]
 
 READY_TIMEOUT_S = 60.0
 """A daemon that replays a long tail on a loaded machine with two cores takes seconds; a minute means it hangs."""
+
+_SESSION = boto3.session.Session()
 
 BIN = Path(sys.executable).parent / "holdfast"
 
@@ -55,6 +58,8 @@ class Daemon:
         self.log = volume.parent / f"{volume.name}.log"
         self.process: subprocess.Popen[bytes] | None = None
         self.ready_s = 0.0
+        self._clients: dict[tuple[str, str], Any] = {}
+        self._lock = threading.Lock()
 
     @property
     def endpoint(self) -> str:
@@ -114,18 +119,24 @@ class Daemon:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout_s)
 
-    def client(self, service: str, region: str = "us-east-1", **config: Any) -> Any:
-        """An unmodified boto3 client that never retries: a retry would hide a lost reply."""
-        settings = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=60, **config)
-        session = boto3.session.Session()
-        return session.client(
-            service,
-            region_name=region,
-            endpoint_url=self.endpoint,
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
-            config=settings,
-        )
+    def client(self, service: str, region: str = "us-east-1") -> Any:
+        """An unmodified boto3 client that never retries: a retry would hide a lost reply.
+
+        One for each service and region: making one takes boto3 longer than most requests, and threads may share it.
+        """
+        with self._lock:
+            if (service, region) not in self._clients:
+                self._clients[service, region] = _SESSION.client(
+                    service,
+                    region_name=region,
+                    endpoint_url=self.endpoint,
+                    aws_access_key_id="test",
+                    aws_secret_access_key="test",
+                    config=Config(
+                        retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=60, max_pool_connections=50
+                    ),
+                )
+            return self._clients[service, region]
 
     def get(self, path: str) -> Any:
         """The JSON that a control route answers, whatever its status."""
