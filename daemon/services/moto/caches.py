@@ -26,7 +26,7 @@ def _keep_signing_keys(module: ModuleType) -> None:
             setattr(self, KEY, key)
         return key
 
-    module.Subscription.private_key = private_key  # type: ignore[attr-defined]
+    module.Subscription.private_key = private_key
 
 
 MENDS: Mapping[str, Callable[[ModuleType], None]] = {"moto.sns.models": _keep_signing_keys}
