@@ -9,8 +9,9 @@ else: a dotted name stands in the list as a whole or is refused, and what it lea
     CALL    call it with data                                 a stand-in that can be called and nothing else
     VALUE   hold the class or function itself                 the object; listing it says that calling it with anything, and
                                                               (if it is written in Python) setting its attributes, is harmless
-    CODE    restore the function by its path as data          nothing: only `reducers.function` and `reducers.method` look here
-    MODULE  hold the module itself (qualified name "")        nothing: only `reducers.module` looks here
+    CODE    restore the function by its path as data, and     nothing: only `Restorer.function` and `Restorer.method` look here
+            call what it restored
+    MODULE  hold the module itself (qualified name "")        nothing: only `Restorer.module` looks here
 
 The list is data: JSON, {module: {use: [qualified name, ...]}}, reviewed like code. `generic.json` beside this module holds what
 any service may need of the standard library; the daemon brings one for the classes of its services.

@@ -12,8 +12,8 @@ state of what it has in hand (BUILD), which on a class or function means setting
 never gets hold of a live class or function, but of a stand-in (allowlist.Use): one that makes empty instances without running
 `__init__`, or one that can only be called. What comes back from NEWOBJ is a real instance; what cannot be told apart from it,
 a class held as a plain value, would come back as a stand-in, and a load that leaves one behind is refused, naming it: list
-such a class for VALUE. An image still chooses which methods named append, extend, add, __setitem__, __setstate__, __hash__ and
-__eq__ of listed classes run, with data; whoever lists a class answers for those.
+such a class for VALUE. An image still chooses which methods named append, extend, add, __setitem__, __setstate__, __call__,
+__hash__ and __eq__ of listed classes run, with data; whoever lists a class answers for those.
 """
 
 from __future__ import annotations

@@ -166,6 +166,22 @@ async def test_two_checkpoints_are_kept_with_their_images(rig: Rig) -> None:
     assert set(rig.blobs.digests()) == {ref.digest for manifest in kept for ref in manifest.images()}
 
 
+@pytest.mark.parametrize("cycles", [1, 2, 3, 4])
+async def test_state_that_comes_back_is_whole_whatever_the_collector_did_to_its_image(rig: Rig, cycles: int) -> None:
+    """An image still there, in the trash, or gone: a checkpoint that needs its bytes again has them."""
+    rig.change("queues", Item("recurring"))
+    await taken(rig)
+    for n in range(cycles):
+        rig.change("queues", Item(f"q{n}"))
+        await taken(rig)
+        await rig.checkpointer.collect()
+    rig.change("queues", Item("recurring"))
+    await taken(rig)
+    await rig.checkpointer.collect()
+    await rig.checkpointer.collect()
+    assert rig.restored()[1] == {"queues": Item("recurring")}
+
+
 async def test_a_pinned_manifest_is_kept(rig: Rig) -> None:
     """What a tag names outlives the two newest checkpoints, images and all."""
     rig.change("queues", Item("tagged"))
@@ -202,6 +218,40 @@ async def test_a_service_that_changed_back_shows_one_image_under_one_name(rig: R
     second = await taken(rig)
     assert first.services["queues"].parts == second.services["queues"].parts
     assert os.listdir(rig.folder / "state" / "api_states" / "queues") == ["store.state"]
+
+
+async def test_a_view_is_a_copy_where_files_have_one_name_only(tmp_path: Path) -> None:
+    """A file system without links: the view has the same bytes, and the checkpoint does not care."""
+    disk = FaultyDisk(LocalDisk())
+    disk.fail(Fault("link", errno.EPERM, times=None))
+    rig = Rig(tmp_path, disk=disk)
+    rig.change("queues", Item("q"))
+    manifest = await taken(rig)
+    shown = tmp_path / "state" / "api_states" / "queues" / "store.state"
+    assert shown.read_bytes() == Path(rig.images.path(manifest.services["queues"].parts["store"].digest)).read_bytes()
+    assert rig.checkpointer.housekeeping_failure == ""
+
+
+async def test_a_view_that_cannot_be_made_harms_no_checkpoint(tmp_path: Path) -> None:
+    """It is for people to look at: what went wrong is said, the checkpoint stands."""
+    disk = FaultyDisk(LocalDisk())
+    disk.fail(Fault("make_folder", errno.ENOSPC, "queues", times=None))
+    rig = Rig(tmp_path, disk=disk)
+    rig.change("queues", Item("q"))
+    assert (await taken(rig)).complete
+    assert "No space left" in rig.checkpointer.housekeeping_failure
+    assert rig.host.dirty == {}
+
+
+async def test_an_older_manifest_that_rots_goes_to_quarantine_at_the_next_checkpoint(rig: Rig) -> None:
+    """It stops no checkpoint; it is set aside and said."""
+    rig.change("queues", Item("q"))
+    first = await taken(rig)
+    Path(rig.manifests.path(first)).write_bytes(b"rotten")
+    rig.change("queues", Item("q2"))
+    assert (await taken(rig)).complete
+    assert [item.path for item in rig.manifests.damaged] == [rig.manifests.path(first)]
+    assert rig.checkpointer.retain_from_lsn == 0  # with one checkpoint left, the journal is needed from the start
 
 
 class DurableFails:
