@@ -2,15 +2,28 @@
 
 What lies where:
 
-    format      the bytes on disk: tables, rules, reasons            record     one entry, packed and unpacked
-    disk        the door to the file system, and its contract        fakes      disks in memory, disks that fail
+    journal     the face of it all
+    format      the bytes on disk: tables, rules, reasons
+    record      one entry, packed and unpacked
+    options     limits and times, each with its reason
+    errors      everything that is raised
+
+    segment     one file of the journal, and its writer
+    spare       the next one, prepared ahead
+    appender    batches into groups, segment after segment
+    writer      group commit, lanes, those who wait
+    lane        the thread for slow syncs
+    retention   what may go
+
+    reader      one segment, group by group
+    scan        a whole journal, torn tail told from damage
+    recovery    quarantine, cut, sealed copies
+    repair      a cut that a human accepted
+
+    blobs       large bodies, by digest
+    disk        the door to the file system, and its contract
+    fakes       disks in memory, disks that fail
     recording   a disk that tells what a power cut could have left
-    segment     one file of the journal, and its writer              spare      the next one, prepared ahead
-    appender    batches into groups, segment after segment           writer     group commit, lanes, those who wait
-    reader      one segment, group by group                          scan       a whole journal, torn tail told from
-    damage recovery    quarantine, cut, sealed copies                       retention  what may go blobs       large
-    bodies, by digest                              journal    the face of it all options     limits and times, each
-    with its reason               errors     everything that is raised
 
 The journal knows nothing of what its records mean.
 """
@@ -35,7 +48,8 @@ from holdfast.journal.journal import Journal, JournalStat, MemoryJournal
 from holdfast.journal.options import JournalOptions, Lane, SyncMode
 from holdfast.journal.record import CheckpointNote, Kind, Record
 from holdfast.journal.recovery import RecoveryReport
-from holdfast.journal.scan import Damage, TornEnd
+from holdfast.journal.repair import Repaired, repair_journal
+from holdfast.journal.scan import Damage, TornEnd, read_journal
 
 __all__ = [
     "BlobDamaged",
@@ -66,8 +80,11 @@ __all__ = [
     "Record",
     "RecordTooLarge",
     "RecoveryReport",
+    "Repaired",
     "SyncMode",
     "TornEnd",
     "TornTail",
+    "read_journal",
+    "repair_journal",
     "write_aside",
 ]

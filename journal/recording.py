@@ -19,7 +19,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import combinations, product
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from holdfast.journal.disk import Bytes
 from holdfast.journal.fakes import MemoryDisk, MemoryFile
@@ -52,7 +52,7 @@ class CrashState:
     step: int
     what: str
     files: dict[str, bytes]
-    marks: dict[str, object]
+    marks: dict[str, Any]
     folders: frozenset[str]
 
     def disk(self) -> MemoryDisk:

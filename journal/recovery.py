@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from holdfast.journal.disk import Disk, File, write_aside
@@ -95,8 +95,10 @@ def recover(
     return Recovered(found.segments, report, begins_anew=found.last_lsn < checkpoint_lsn)
 
 
-def seal_copy(disk: Disk, folder: str, segment: Scanned, time_ns: int) -> None:
-    """Replace a segment that was left open by a sealed, synced copy of its valid part, and note that in `segment`.
+def seal_copy(disk: Disk, folder: str, segment: Scanned, time_ns: int, more: Sequence[bytes] = ()) -> None:
+    """Replace a segment by a sealed, synced copy of its valid part, and note that in `segment`.
+
+    `more` are packed records that take an LSN each and follow that part, in a group of their own.
 
     A copy, because the kernel marks pages clean after a failed sync: what reads back well may not be on the disk, and
     only bytes written and synced anew are known to be. That holds for a seal that was written but perhaps never
@@ -106,15 +108,18 @@ def seal_copy(disk: Disk, folder: str, segment: Scanned, time_ns: int) -> None:
     with disk.open(segment.path) as source, disk.create(unfinished) as copy:
         for chunk in _chunks(source, 0, segment.end_offset):
             copy.append(chunk)
+        if more:
+            copy.append(_group(segment, more, lsn_count=len(more)))
         if not segment.has_seal:
-            copy.append(_seal(segment, time_ns))
+            copy.append(_group(segment, [pack_record(Kind.SEAL, "", "", time_ns, b"")], lsn_count=0))
         copy.fsync()  # everything in it is about to be replayed, and so seen: it must not vanish afterwards
         size_bytes = copy.size_bytes()
     disk.rename(unfinished, segment.path)
     disk.fsync_dir(folder)  # or the name that says "sealed" could end up on the old file
     sealed = segment.name._replace(sealed=True)
     path = os.path.join(folder, str(sealed))
-    disk.rename(segment.path, path)  # durable with the next segment's name; if it is lost, the copy is copied once more
+    if path != segment.path:
+        disk.rename(segment.path, path)  # durable with the next segment's name; if it is lost, the copy is copied again
     segment.path, segment.name, segment.size_bytes = path, sealed, size_bytes
 
 
@@ -145,17 +150,20 @@ def quarantine_bytes(disk: Disk, path: str, offset: int, folder: str, *, stem: s
     return target
 
 
-def _seal(segment: Scanned, time_ns: int) -> bytes:
-    group, _ = pack_group(
-        pack_record(Kind.SEAL, "", "", time_ns, b""),
+def _group(segment: Scanned, records: Sequence[bytes], *, lsn_count: int) -> bytes:
+    """The group of some packed records that continues a segment, and `segment` moved on behind it."""
+    group, segment.chain = pack_group(
+        b"".join(records),
         first_lsn=segment.next_lsn,
-        lsn_count=0,
-        record_count=1,
+        lsn_count=lsn_count,
+        record_count=len(records),
         watermark=min(segment.synced_lsn, segment.next_lsn - 1),
         previous=segment.chain,
         chain_seed=segment.header.chain_seed,
         offset=segment.end_offset,
     )
+    segment.end_offset += len(group)
+    segment.next_lsn += lsn_count
     return group
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from holdfast.journal.disk import Disk, File
-from holdfast.journal.errors import Corruption, IncompatibleFormat
+from holdfast.journal.errors import Corruption, IncompatibleFormat, TornTail
 from holdfast.journal.format import (
     SEGMENT_HEADER_BYTES,
     VERSION,
@@ -25,7 +25,7 @@ from holdfast.journal.reader import End, Ending, Found, Group, SegmentReader
 from holdfast.journal.record import CheckpointNote, Kind, Record, checkpoint_note
 from holdfast.journal.segment import SegmentInfo, list_segments
 
-__all__ = ["Damage", "Progress", "Scan", "Scanned", "TornEnd", "read_header", "read_records", "scan"]
+__all__ = ["Damage", "Progress", "Scan", "Scanned", "TornEnd", "read_header", "read_journal", "read_records", "scan"]
 
 Progress = Callable[[int, int], None]
 
@@ -63,7 +63,11 @@ class Resume(NamedTuple):
 
 @dataclass(slots=True)
 class Scanned:
-    """A segment as it was found. `end_offset` is where its last valid group ends and `chain` that group's header checksum."""
+    """A segment as it was found.
+
+    `end_offset` is where its last valid group ends and `chain` that group's header checksum. `cut` is the valid group
+    behind it, at which a scan up to some LSN stopped.
+    """
 
     path: str
     name: SegmentName
@@ -74,7 +78,7 @@ class Scanned:
     chain: int = 0
     synced_lsn: int = 0
     has_seal: bool = False
-    read: bool = False
+    cut: Group | None = None
     damages: list[Damage] = field(default_factory=list)
 
     def info(self) -> SegmentInfo:
@@ -106,11 +110,13 @@ def scan(
     checkpoint_lsn: int = 0,
     may_end_below: bool = False,
     thorough: bool = False,
+    upto_lsn: int | None = None,
     progress: Progress | None = None,
 ) -> Scan:
     """Verify a journal. Raises Corruption and IncompatibleFormat; a torn tail is a finding, not an error.
 
-    Segments that lie wholly behind the checkpoint are not read, unless `thorough`. `state_id` None accepts any.
+    Segments that lie wholly behind the checkpoint are not read, and records not unpacked, unless `thorough`. `state_id`
+    None accepts any. With `upto_lsn` only groups with no later LSN are taken, and what follows is not looked at.
     `may_end_below`: the checkpoint may be of a time when the journal was off, so that nothing of it needs to be here.
     """
     return _Scanner(
@@ -120,6 +126,7 @@ def scan(
         checkpoint_lsn=checkpoint_lsn,
         may_end_below=may_end_below,
         thorough=thorough,
+        upto_lsn=upto_lsn,
         progress=progress,
     ).run()
 
@@ -154,6 +161,7 @@ class _Scanner:
         checkpoint_lsn: int,
         may_end_below: bool,
         thorough: bool,
+        upto_lsn: int | None,
         progress: Progress | None,
     ) -> None:
         self._disk = disk
@@ -162,6 +170,7 @@ class _Scanner:
         self._checkpoint_lsn = checkpoint_lsn
         self._may_end_below = may_end_below
         self._thorough = thorough
+        self._upto_lsn = upto_lsn
         self._progress = progress
         self._found = Scan()
         self._named: list[tuple[SegmentName, str]] = []
@@ -176,6 +185,8 @@ class _Scanner:
         self._total_bytes = sum(self._disk.size_bytes(path) for _, path in self._named[begin:])
         self._next_lsn = self._named[0][0].first_lsn if self._named else 1
         for index, (name, path) in enumerate(self._named):
+            if self._upto_lsn is not None and index > 0 and name.first_lsn > self._upto_lsn:
+                break
             with self._disk.open(path) as file:
                 self._segment(index, name, path, file, skip=index < begin)
         found.last_lsn = self._next_lsn - 1
@@ -237,13 +248,17 @@ class _Scanner:
             self._next_lsn = first_lsn
 
     def _read(self, index: int, segment: Scanned, file: File) -> None:
-        segment.read = True
         reader = SegmentReader(file, segment.header)
         last = index == len(self._named) - 1
         offset, previous = segment.end_offset, segment.chain
         while True:
             for group in reader.groups(offset, self._next_lsn, previous):
+                if self._upto_lsn is not None and group.header.next_lsn > self._upto_lsn + 1:
+                    segment.cut = group
+                    return
                 self._take(segment, group)
+            if self._next_lsn - 1 == self._upto_lsn and reader.end.ending is not Ending.SEAL:
+                return
             end = reader.end
             if end.ending is Ending.SEAL:
                 segment.has_seal = True
@@ -271,7 +286,8 @@ class _Scanner:
         self._found.groups += 1
         self._found.records += header.lsn_count
         try:
-            for note in group.notes(segment.header.epoch):
+            notes = group.records(segment.header.epoch) if self._thorough else group.notes(segment.header.epoch)
+            for note in notes:
                 if note.kind is Kind.CHECKPOINT:
                     self._found.checkpoint = checkpoint_note(note)
         except ValueError as error:
@@ -340,6 +356,29 @@ class _Scanner:
     def _report(self, done_bytes: int) -> None:
         if self._progress is not None:
             self._progress(min(done_bytes, self._total_bytes), self._total_bytes)
+
+
+def read_journal(disk: Disk, folder: str, *, state_id: bytes | None = None, from_lsn: int = 1) -> Iterator[Record]:
+    """The records of a journal from `from_lsn` on, without changing anything: for looking into one.
+
+    Raises TornTail behind the last good record where a crash left an unfinished end, and Corruption.
+    """
+    first = next((name.first_lsn for name, _ in list_segments(disk, folder)), 1)
+    found = scan(disk, folder, state_id=state_id, checkpoint_lsn=max(from_lsn, first) - 1, may_end_below=True)
+    for segment in found.segments:
+        if segment.next_lsn > from_lsn:
+            with disk.open(segment.path) as file:
+                yield from read_records(
+                    file,
+                    segment.path,
+                    segment.damages,
+                    state_id=state_id,
+                    next_lsn=max(from_lsn, segment.header.first_lsn),
+                    upto_lsn=segment.next_lsn - 1,
+                )
+    if found.torn is not None:
+        torn = found.torn
+        raise TornTail(torn.reason, path=torn.path, offset=torn.offset, lsn=torn.lsn)
 
 
 def read_records(

@@ -1,9 +1,9 @@
 """Every state that a power cut can leave of a reference workload, and whether each single sync is needed for that.
 
-The workload: appends in batches of several groups, segments that change, checkpoints, retirement, blobs that are stored, found
-again, collected and put back, clean stops, kills, a torn tail and its quarantine, all three sync modes. Behind each of its steps
-every crash state (see `recording`) must recover, without a refusal or a warning, to a prefix that holds every acknowledged record
-with its blobs.
+The workload: appends in batches of several groups, segments that change, checkpoints, retirement, blobs that are stored,
+found again, collected and put back, clean stops, kills, a torn tail and its quarantine, a repair, all three sync modes.
+Behind each of its steps every crash state (see `recording`) must recover, without a refusal or a warning, to a prefix that
+holds every acknowledged record with its blobs.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import errno
 import os
 import random
 import secrets
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +34,7 @@ from holdfast.journal import (
     Lane,
     MemoryDisk,
     SyncMode,
+    repair_journal,
 )
 from holdfast.journal.recording import CrashState, RecordingDisk, Site
 
@@ -173,6 +175,30 @@ class Workload:
         self.disk.mark("torn", None)
         async with self.open(sync=SyncMode.OFF) as journal:
             await self.unsynced(journal)
+        await self.repair()
+
+    async def repair(self) -> None:
+        """A cut that a human accepted, in the middle of a batch: what is behind it is in quarantine from then on."""
+        async with self.open() as journal:
+            await self.batches(journal, 1)
+            lsn = journal.last_lsn
+            for payload in (b"kept", b"u" * 1500, b"v" * 3000):
+                self.appended[journal.epoch, journal.append(Kind.COMMAND, "sqs", "Send", 1, payload)] = (payload, ())
+            await journal.durable(journal.last_lsn)
+            self.kill(journal)
+        self.disk.mark("acknowledged", (journal.epoch, lsn + 1))
+        for name, lost in (("torn", b"u" * 1500), ("torn too", b"v" * 3000)):
+            self.disk.mark(name, lost)
+        self.disk.mark("checkpoint", lsn + 2)
+        self.disk.mark("repaired", None)
+        done = repair_journal(
+            FOLDER,
+            accept_loss_after=lsn + 1,
+            quarantine=QUARANTINE,
+            checkpoint_lsn=lsn + 2,
+            disk=self.disk,
+        )
+        self.disk.mark("repaired", done.next_lsn - 1)
 
     async def unsynced(self, journal: Journal) -> None:
         """Written and not synced: nothing is promised of it but that it does no harm."""
@@ -199,6 +225,7 @@ def recorded(without: Site | None = None) -> Workload:
     chance = random.Random(2013)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "urandom", chance.randbytes)
+        patch.setattr(time, "time_ns", lambda: 1)
         patch.setattr(secrets, "token_hex", lambda size: chance.randbytes(size).hex())
         asyncio.run(workload.run())
     return workload
@@ -207,6 +234,10 @@ def recorded(without: Site | None = None) -> Workload:
 def judge(workload: Workload, state: CrashState) -> None:
     """Raise unless the state recovers to a prefix with everything acknowledged in it."""
     disk = state.disk()
+    for torn in (state.marks.get("torn"), state.marks.get("torn too")):
+        assert torn is None or any(torn in data for data in everything(disk)), "bytes that were cut were destroyed"
+    if "repaired" in state.marks and state.marks["repaired"] is None:
+        return  # in the middle of a repair the journal need not open: the repair can be run again
     checkpoint_lsn = state.marks.get("checkpoint", 0)
     acknowledged = state.marks.get("acknowledged", (0, 0))
     assert isinstance(checkpoint_lsn, int)
@@ -220,6 +251,8 @@ def judge(workload: Workload, state: CrashState) -> None:
     store = BlobStore(IMAGES, disk)
     lsn = journal.stat().first_lsn - 1  # behind the checkpoint too: retirement leaves no hole
     assert lsn <= checkpoint_lsn
+    if "repaired" in state.marks:
+        lsn = checkpoint_lsn
     for record in journal.read(lsn):
         lsn += 1
         assert record.lsn == lsn
@@ -233,14 +266,11 @@ def judge(workload: Workload, state: CrashState) -> None:
         ("root", at_root(store, state.marks.get("root"))),
     ):
         assert found, f"a blob that was {name} is gone"
-    torn = state.marks.get("torn")
-    if torn is not None:
-        assert isinstance(torn, bytes)
-        assert any(torn in data for data in everything(disk)), "torn bytes were destroyed"
+    assert state.marks.get("repaired") in {None, journal.last_lsn}, "a repair that was done is undone"
 
 
-def everything(disk: MemoryDisk) -> Iterator[bytes]:
-    return (bytes(node.data) for node in disk._files.values())
+def everything(disk: MemoryDisk) -> list[bytes]:
+    return [bytes(node.data) for node in disk._files.values()]
 
 
 def wherever(disk: MemoryDisk, digest: object) -> bool:
