@@ -1,4 +1,4 @@
-"""`holdfast journal`: look into a volume's journal without changing it."""
+"""`holdfast journal`: look into a volume's journal, and cut it where it is damaged."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ NO_END = 1 << 63
 
 @click.group()
 def journal() -> None:
-    """Look into a volume's journal.
+    """Look into a volume's journal, or repair it.
 
-    Nothing is changed, and no daemon needs to run. While one does, what it is just writing can show as a torn tail.
+    stat, verify and dump change nothing, and no daemon needs to run. While one does, what it is just writing can show as a torn
+    tail.
 
     \b
     Examples:
@@ -99,6 +100,46 @@ def dump(volume: str | None, from_lsn: int, as_json: bool, bodies: bool) -> None
         else:
             what = f"{record.service}.{record.operation or '?'}" if record.service else ""
             click.echo(f"{facts['time']}  {record.lsn:>8}  {facts['kind']:<8}  {what}  {len(record.payload)} bytes")
+
+
+@journal.command()
+@volume_option
+@click.option(
+    "--accept-loss-after",
+    "last_lsn",
+    type=click.IntRange(min=0),
+    required=True,
+    metavar="LSN",
+    help="The last LSN to keep, as the message about the damage names it.",
+)
+def repair(volume: str | None, last_lsn: int) -> None:
+    """Cut a damaged journal, and so lose what was acknowledged after LSN.
+
+    The bytes behind the cut go to quarantine. No daemon may run on the volume. Going back to an older copy of the volume is the
+    other way on.
+
+    \b
+    Example:
+      holdfast journal repair --volume ./volume --accept-loss-after 1041
+    """
+    from holdfast.daemon.volume import Volume
+    from holdfast.journal import JournalError, repair_journal
+
+    reading = Reading(volume)
+    with Volume.open(reading.path) as held:
+        try:
+            done = repair_journal(
+                held.journal,
+                accept_loss_after=last_lsn,
+                quarantine=held.quarantine,
+                checkpoint_lsn=reading.checkpoint_lsn(),
+                state_id=held.state_id,
+            )
+        except (JournalError, OSError) as error:
+            raise VolumeError(str(error)) from error
+    click.echo(f"the journal ends at LSN {done.last_lsn}; the next command is LSN {done.next_lsn}")
+    for path in done.quarantined:
+        click.echo(f"set aside: {path}")
 
 
 class _Folder:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -104,6 +105,38 @@ def test_damage_ends_with_one_and_names_the_place(holdfast: Run, volume: Path, v
     assert str(segment) in done.stderr
     assert "LSN 2" in done.stderr
     assert len(done.stdout.splitlines()) == (1 if verb == "dump" else 0)
+
+
+def test_repair_keeps_what_is_before_the_damage_and_sets_the_rest_aside(holdfast: Run, volume: Path) -> None:
+    """The way on that the message about the damage names: it works as printed, and the next start serves what was kept."""
+    segment = open_segment(volume)
+    data = bytearray(segment.read_bytes())
+    data[data.index(b"queue-1")] ^= 1
+    segment.write_bytes(data)
+    said = holdfast("journal", "verify", "--volume", str(volume)).stderr
+    assert "holdfast journal repair --accept-loss-after 1;" in said
+    done = holdfast("journal", "repair", "--accept-loss-after", "1", "--volume", str(volume))
+    assert (done.stderr, done.returncode) == ("", 0)
+    assert "the journal ends at LSN 1" in done.stdout
+    [aside] = re.findall(r"^set aside: (.*)$", done.stdout, re.MULTILINE)
+    assert b"queue-2" in Path(aside).read_bytes()
+    assert holdfast("journal", "verify", "--volume", str(volume)).returncode == 0
+    with Daemon(volume) as daemon:
+        urls = daemon.client("sqs").list_queues()["QueueUrls"]
+        assert [url.rpartition("/")[2] for url in urls] == ["queue-0"]
+
+
+def test_repair_of_what_is_well_changes_nothing(holdfast: Run, volume: Path) -> None:
+    """An LSN that the journal does not reach, or a volume in use: a sentence, and every byte as before."""
+    before = {name: data for name, data in contents(volume).items() if name != "LOCK"}
+    done = holdfast("journal", "repair", "--accept-loss-after", "9", "--volume", str(volume))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "nothing was changed" in done.stderr
+    assert {name: data for name, data in contents(volume).items() if name != "LOCK"} == before
+    with Daemon(volume):
+        done = holdfast("journal", "repair", "--accept-loss-after", "1", "--volume", str(volume))
+        assert done.returncode == 1
+        assert "is in use by process" in done.stderr
 
 
 def test_a_folder_that_is_no_volume_says_so(holdfast: Run, tmp_path: Path) -> None:
