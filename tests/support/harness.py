@@ -58,6 +58,7 @@ class Daemon:
         self.log = volume.parent / f"{volume.name}.log"
         self.process: subprocess.Popen[bytes] | None = None
         self.ready_s = 0.0
+        self.killed = False
         self._clients: dict[tuple[str, str], Any] = {}
         self._lock = threading.Lock()
 
@@ -81,6 +82,7 @@ class Daemon:
         }
         command = [str(BIN), "start", "--listen", f"127.0.0.1:{self.port}", "--volume", str(self.volume)]
         began = time.monotonic()
+        self.killed = False
         with self.log.open("ab") as log:
             offset = log.tell()
             self.process = subprocess.Popen(
@@ -108,6 +110,7 @@ class Daemon:
 
     def kill(self) -> None:
         """SIGKILL, no warning."""
+        self.killed = True
         if self.process is not None and self.process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 self.process.send_signal(signal.SIGKILL)
