@@ -60,6 +60,7 @@ OURS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "closed_body",
             "json_web_key",
             "new",
+            "new_dict",
             "nothing",
             "service_model",
             "set_factory",

@@ -141,6 +141,7 @@ class _Dump:
         self.session = session
         self.service = service
         self.linked: set[str] = set()
+        self._guests: set[str] = set()
         self._by_kind: dict[Kind, Reducer | None] = {
             Kind.BACKEND: self.backend,
             Kind.HOLDER: self.holder,
@@ -162,6 +163,8 @@ class _Dump:
         if special is not None:
             return special
         kind = kind_of(cls)
+        if kind is Kind.LEAF and _owner(cls) == self.service:
+            return reducers.leaf(cls)
         if kind in (Kind.SHARED, Kind.LEAF, Kind.CONTAINER):
             listed_class(cls.__module__, cls.__qualname__)  # what could not be read back is not written
         return self._by_kind[kind]
@@ -176,12 +179,13 @@ class _Dump:
         self.linked.add(owner)
         if id(obj) in self.session.reached(owner):
             return shared, name
+        self._guests.add(owner)
         return _definition(obj, name, owners=False)
 
     def leaf(self, obj: Any) -> Reduced:
-        """An object that only its own service can hold."""
+        """A leaf of another service: it has no key, so it can come only as part of a resource that its owner has forgotten."""
         owner = _owner(type(obj))
-        if owner != self.service:
+        if owner not in self._guests:
             raise CrossServiceError(f"holds a {type(obj).__qualname__} of {owner}, which cannot be referred to")
         return reducers.reduce_plain(obj)
 
@@ -221,7 +225,7 @@ class _Walk(_Dump):
 
     def __init__(self, session: Session, service: str, *, guests: bool) -> None:
         super().__init__(session, service)
-        self._guests = guests
+        self._into_guests = guests
         self.own: dict[int, Any] = {}
         self.foreign: dict[str, dict[int, Any]] = {}
 
@@ -231,15 +235,19 @@ class _Walk(_Dump):
             self.own[id(obj)] = obj
             return _NOTHING, (), parts_of(obj), None, None, _nothing
         self.foreign.setdefault(owner, {})[id(obj)] = obj
-        if self._guests and id(obj) not in self.session.reached(owner):
+        if self._into_guests and id(obj) not in self.session.reached(owner):
             return _NOTHING, (), parts_of(obj), None, None, _nothing
         return _NOTHING, ()
 
-    def leaf(self, obj: Any) -> Reduced:
-        return _NOTHING, ()
+    def reducer_for(self, service: str, cls: type) -> Reducer | None:
+        return _reduce_to_nothing if kind_of(cls) is Kind.LEAF else super().reducer_for(service, cls)
 
 
 _NOTHING = object
+
+
+def _reduce_to_nothing(_: Any) -> Reduced:
+    return _NOTHING, ()
 
 
 def _nothing(*_: object) -> None:

@@ -145,6 +145,22 @@ def forgotten_3() -> None:
     assert client("cloudformation").describe_stack_resources(StackName="stack")["StackResources"]
 
 
+def guests_1() -> None:
+    """A table with items, deleted behind the stack's back: now the stack alone holds it, with items that have no key."""
+    stack_1()
+    client("dynamodb").put_item(TableName="stack-table", Item={"id": {"S": "a"}})
+    client("dynamodb").delete_table(TableName="stack-table")
+    save(["cloudformation", "dynamodb"])
+
+
+def guests_2() -> None:
+    load(all_saved())
+    table = held_by_stack()["Table"]
+    assert table.name == "stack-table"
+    assert len(table) == 1
+    assert client("dynamodb").list_tables()["TableNames"] == []
+
+
 def lazy_1() -> None:
     stack_1()
 

@@ -41,6 +41,11 @@ def test_a_resource_its_service_forgot_stays_with_the_stack(tmp_path: Path) -> N
     play("forgotten", 3, tmp_path)
 
 
+def test_a_resource_that_only_the_stack_holds_is_saved_with_all_it_holds(tmp_path: Path) -> None:
+    """A table deleted behind the stack's back goes into the stack's image, items included."""
+    play("guests", 2, tmp_path)
+
+
 def test_a_resource_forgotten_while_the_stack_lies_in_its_image_stays(tmp_path: Path) -> None:
     """The same when the stack was not even loaded when the queue was deleted."""
     play("lazy", 3, tmp_path)
