@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import resource
 import socket
@@ -15,6 +16,7 @@ import pytest
 import structlog
 
 from holdfast.daemon.gateway import Limits
+from holdfast.daemon.gateway.protocol import _OneWrite
 
 
 class Wire:
@@ -285,3 +287,35 @@ def wait_until(holds: Callable[[], bool], within_s: float = 2.0) -> None:
     while not holds():
         assert time.monotonic() < deadline_s
         time.sleep(0.01)
+
+
+class Written:
+    """A transport that notes what was written at once."""
+
+    def __init__(self) -> None:
+        self.writes: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self.writes.append(data)
+
+    def writelines(self, parts: tuple[bytes, ...]) -> None:
+        self.writes.append(b"".join(parts))
+
+    def close(self) -> None:
+        self.writes.append(b"closed")
+
+
+@pytest.mark.anyio
+async def test_head_and_body_of_a_reply_go_out_in_one_write() -> None:
+    """A kill between two writes would leave a head without its body, which boto3 takes for an empty success."""
+    wire = Written()
+    one = _OneWrite(wire, asyncio.get_running_loop())  # type: ignore[arg-type]
+    one.write(b"head ")
+    one.write(b"body")
+    one.write(b"alone")
+    assert wire.writes == [b"head body"]
+    await asyncio.sleep(0)
+    assert wire.writes == [b"head body", b"alone"]
+    one.write(b"last")
+    one.close()
+    assert wire.writes[2:] == [b"last", b"closed"]
