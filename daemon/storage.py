@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
+from pathlib import Path
 
 import structlog
 
@@ -16,6 +18,7 @@ from holdfast.daemon.host import SnapshotHost
 from holdfast.daemon.services.moto.state import MotoSource
 from holdfast.daemon.volume import Volume
 from holdfast.journal import BlobStore, Journal, JournalError, JournalOptions, MemoryJournal
+from holdfast.journal.format import SegmentName
 from holdfast.snapshot import (
     Checkpointer,
     ImageStore,
@@ -78,8 +81,8 @@ class Storage:
     def _open(cls, settings: Settings, volume: Volume, source: MotoSource) -> Storage:
         versions = {"moto": version("moto"), "python": platform.python_version(), "holdfast": version("holdfast")}
         images = ImageStore(BlobStore(volume.images), versions)
-        manifests = ManifestStore(volume.manifests, images, Quarantine(volume.quarantine))
-        found = restore(manifests, images, source)
+        manifests = ManifestStore(volume.manifests, images, Quarantine(volume.quarantine), state_id=volume.state_id)
+        found = restore(manifests, images, source, journal_is_whole=_reaches_back(volume.journal))
         for item in found.damaged:
             log.error(
                 "a damaged file went to quarantine", path=item.path, now=item.quarantined_path, reason=item.reason
@@ -158,6 +161,12 @@ def _journal(settings: Settings, volume: Volume, blobs: BlobStore, base: Manifes
         )
     volume.note_journal(on=False)
     return MemoryJournal(lsn, max(epoch, journal.epoch) + 1)
+
+
+def _reaches_back(folder: Path) -> bool:
+    """True when the journal holds everything from LSN 1 on: then it needs no checkpoint to begin with."""
+    names = map(SegmentName.parse, os.listdir(folder))
+    return any(name is not None and name.first_lsn == 1 for name in names)
 
 
 def _say(journal: Journal) -> None:

@@ -22,6 +22,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_private_key,
 )
 
+from holdfast.snapshot.keys import KEYS
+
 __all__ = ["KEYS_AHEAD", "KeyPool", "Tape", "TapeEnded", "key_from_der", "key_to_der"]
 
 KEYS_AHEAD = 2
@@ -45,12 +47,16 @@ class TapeEnded(Exception):
 def key_to_der(key: Any) -> bytes:
     """PKCS #8 DER of a private key, unencrypted."""
     der: bytes = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    # The snapshotter's child must not enter OpenSSL, whose locks another thread may have held at the fork.
+    KEYS.remember(key, der)
     return der
 
 
 def key_from_der(der: bytes) -> Any:
     """The private key that `der` holds. The journal's checksum vouches for it, so the slow consistency check is left out."""
-    return load_der_private_key(der, None, unsafe_skip_rsa_key_validation=True)
+    key = load_der_private_key(der, None, unsafe_skip_rsa_key_validation=True)
+    KEYS.remember(key, der)
+    return key
 
 
 def _generate(shape: type_shape) -> Any:

@@ -19,7 +19,7 @@ from typing import Any
 
 import anyio
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[2] / "snapshot"))
 
 from snapshot_rig import Item, Rig
 
