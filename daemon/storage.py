@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import time
 from collections.abc import Iterator
@@ -165,7 +164,7 @@ def _journal(settings: Settings, volume: Volume, blobs: BlobStore, base: Manifes
 
 def _reaches_back(folder: Path) -> bool:
     """True when the journal holds everything from LSN 1 on: then it needs no checkpoint to begin with."""
-    names = map(SegmentName.parse, os.listdir(folder))
+    names = [SegmentName.parse(path.name) for path in folder.iterdir()]
     return any(name is not None and name.first_lsn == 1 for name in names)
 
 
