@@ -140,8 +140,8 @@ class Settings:
         SaveStrategy.SCHEDULED,
         "SNAPSHOT_SAVE_STRATEGY",
         one_of(SaveStrategy),
-        "when a checkpoint is written: every SNAPSHOT_FLUSH_INTERVAL, before each reply, at the end, or only when asked, which this"
-        " version has no command for",
+        "when a checkpoint is written: every SNAPSHOT_FLUSH_INTERVAL, before each reply, at the end, or only when asked,"
+        " which this version has no command for",
     )
     load_strategy: LoadStrategy = setting(
         LoadStrategy.ON_REQUEST,
