@@ -85,9 +85,9 @@ class SnapshotHost:
     def checkpoint_failed(self, failure: CheckpointFailure) -> None:
         """No manifest came of it: its services are dirty again, and the journal keeps everything meanwhile."""
         self._bus.give_back(dict(failure.dirty))
-        self.failure = str(failure)
-        self._bus.publish(CheckpointFailed(str(failure)))
-        log.error("a checkpoint failed; the journal keeps everything meanwhile", reason=str(failure))
+        self.failure = failure.reason
+        self._bus.publish(CheckpointFailed(failure.reason))
+        log.error("a checkpoint failed; the journal keeps everything meanwhile", reason=failure.reason)
 
     def _note_links(self, manifest: Manifest) -> None:
         self._loader.link({name: entry.links for name, entry in manifest.services.items()})
