@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 
 import anyio
 import structlog
+from anyio import TASK_STATUS_IGNORED
+from anyio.abc import TaskStatus
 
 __all__ = ["Notifier", "stop_on_signal", "watchdog"]
 
@@ -111,14 +113,20 @@ async def watchdog(notifier: Notifier, moving: Callable[[], bool]) -> None:
         await anyio.sleep(notifier.watchdog_s / 3)
 
 
-async def stop_on_signal(stop: Callable[[signal.Signals], None]) -> None:
+async def stop_on_signal(
+    stop: Callable[[signal.Signals], None], *, task_status: TaskStatus[None] = TASK_STATUS_IGNORED
+) -> None:
     """Call `stop` at the first SIGTERM, SIGINT or SIGHUP; at the second end the process there and then. Never returns.
+
+    Begun by `await tasks.start(...)` it has the signals from then on; by `start_soon` only once its turn comes, and a signal
+    before that kills.
 
     Ending at once is safe, if impolite: what was acknowledged is in the journal, as it is after a kill -9. Under a strategy
     without a journal it loses what a kill loses.
     """
     stopping = False
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        task_status.started()
         async for number in signals:
             if stopping:
                 log.warning("a second signal: ending without draining", signal=number.name)

@@ -118,8 +118,7 @@ from holdfast.daemon.values import LogLevel
 
 async def main():
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(stop_on_signal, lambda number: print(number.name, flush=True))
-        await anyio.sleep(0.01)  # the receiver is there once its task had a turn
+        await tasks.start(stop_on_signal, lambda number: print(number.name, flush=True))
         print("up", flush=True)
 
 logs.configure(LogLevel.INFO)
