@@ -290,25 +290,23 @@ def _data(daemon: Daemon, facts: Facts) -> Iterator[str]:
             facts.add("counter", name, now)  # the step that the crash cut off did happen, and stays
         else:
             yield from _compare("the counter", name, was, now)
-    messages = _messages(sqs, f"{daemon.endpoint}/000000000000/crash", sum(1 for _ in _of(facts, "message")))
+    messages = _taken(sqs, f"{daemon.endpoint}/000000000000/crash")
     for name, was in _of(facts, "message"):
         yield from _compare("the message", name, was, messages.get(name))
+    for name in messages:
+        if ("taken", name) in facts.known:
+            yield f"the message {name} was deleted, and is there again"
+        facts.known.pop(("message", name), None)
+        facts.add("taken", name, True)
 
 
-def _messages(sqs: Any, queue: str, at_least: int) -> dict[str, str]:
-    """Body -> id of every message of a queue, looked at without taking any: each is hidden until all have been seen."""
+def _taken(sqs: Any, queue: str) -> dict[str, str]:
+    """Body -> id of every message of a queue, each received and deleted: moto looks at all that are there for every one."""
     seen: dict[str, str] = {}
-    handles: list[dict[str, str]] = []
-    while True:
-        batch = sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10, VisibilityTimeout=600).get("Messages", [])
-        if not batch:
-            break
-        for message in batch:
-            seen[message["Body"]] = message["MessageId"]
-            handles.append({"Id": str(len(handles)), "ReceiptHandle": message["ReceiptHandle"]})
-    for start in range(0, len(handles), 10):
-        entries = [{**handle, "VisibilityTimeout": 0} for handle in handles[start : start + 10]]
-        sqs.change_message_visibility_batch(QueueUrl=queue, Entries=entries)
+    while batch := sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages", []):
+        seen |= {message["Body"]: message["MessageId"] for message in batch}
+        entries = [{"Id": str(n), "ReceiptHandle": message["ReceiptHandle"]} for n, message in enumerate(batch)]
+        sqs.delete_message_batch(QueueUrl=queue, Entries=entries)
     return seen
 
 
@@ -348,6 +346,6 @@ def _links(daemon: Daemon, _facts: Facts) -> Iterator[str]:
     sns, sqs = daemon.client("sns"), daemon.client("sqs")
     text = f"after {daemon.process.pid if daemon.process else 0}"
     sns.publish(TopicArn="arn:aws:sns:us-east-1:000000000000:crash", Message=text)
-    messages = _messages(sqs, f"{daemon.endpoint}/000000000000/crash-feed", 1)
+    messages = _taken(sqs, f"{daemon.endpoint}/000000000000/crash-feed")
     if not any(text in body for body in messages):
         yield "a publish to the topic no longer arrives in the subscribed queue"
