@@ -15,7 +15,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from importlib.metadata import version
 from typing import Any
 
@@ -157,9 +157,10 @@ class Daemon:
         server = build_server(self.gateway, drain_s=DRAIN_S)
         refused: VolumeError | None = None
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(stop_on_signal, lambda _: self.stop(restart=False))
+            await tasks.start(stop_on_signal, lambda _: self.stop(restart=False))
             tasks.start_soon(server.serve, sockets)
             self.stages.complete(Stage.BOOT)
+            tasks.start_soon(self._ask_for_time, notifier)
             try:
                 with self._recovering:
                     await self._recover()
@@ -200,6 +201,8 @@ class Daemon:
             tasks.start_soon(self.snapshotter.run)
             if self.settings.save_strategy is SaveStrategy.ON_REQUEST:
                 self.executor.settled = self._flushed
+        if self.replayed.commands and self.snapshotter is not None and self.settings.journal_on:
+            tasks.start_soon(self._checkpoint_after_replay)
         tasks.start_soon(self._keep_keys_ready)
         tasks.start_soon(watchdog, notifier, self._moving)
         tasks.start_soon(self._tell_systemd, notifier)
@@ -243,6 +246,12 @@ class Daemon:
 
     # --- tasks beside requests ---------------------------------------------------------------------------------------
 
+    async def _checkpoint_after_replay(self) -> None:
+        """A daemon that is killed again soon must not replay the same tail again, and more each time."""
+        assert self.snapshotter is not None
+        with suppress(SnapshotError):  # the host has said why, and the journal still holds everything
+            await self.snapshotter.save("RECOVERY")
+
     async def _keep_keys_ready(self) -> None:
         while True:
             await self.determinism.pool.refill()
@@ -252,6 +261,12 @@ class Daemon:
     async def _import_eagerly(self) -> None:
         for service in self.settings.services:
             await self.executor.prepare(service)
+
+    async def _ask_for_time(self, notifier: Notifier) -> None:
+        """A replay may take longer than the unit allows a start to take."""
+        while self.gateway.phase is Phase.RECOVERING:
+            notifier.more_time(3 * STATUS_EVERY_S)
+            await anyio.sleep(STATUS_EVERY_S)
 
     async def _tell_systemd(self, notifier: Notifier) -> None:
         while True:

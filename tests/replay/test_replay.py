@@ -42,6 +42,7 @@ def test_checkpoint_and_tail_give_the_same_state_as_replay(tmp_path: Path) -> No
         daemon.start()
         assert daemon.get("/_holdfast/status")["replay"]["differed"] == []
         after = describe(daemon.client)
-        roles = [role["RoleName"] for role in after.pop("roles")["Roles"]]
-        assert roles == [*(role["RoleName"] for role in before.pop("roles")["Roles"]), "after"]
+        roles = [role for role in after["roles"]["Roles"] if role["RoleName"] != "after"]
+        assert len(roles) == len(after["roles"]["Roles"]) - 1
+        after["roles"]["Roles"] = roles
         assert after == before
