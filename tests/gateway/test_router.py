@@ -182,6 +182,7 @@ async def test_signature_of_sigv4a_has_its_region_in_a_header() -> None:
     [
         (request(**signed("amplify")), UnknownService),
         (request(host="amplify.us-east-1.amazonaws.com"), UnknownService),
+        (request(x_amz_target="Foo.Bar"), UnknownService),
         (request(authorization="AWS4-HMAC-SHA256 Credential=AKID/s3, Signature=x"), MalformedRequest),
         (request(authorization="AWS4-HMAC-SHA256 nonsense"), MalformedRequest),
         (request("GET", "/b/k?X-Amz-Credential=x"), MalformedRequest),
