@@ -127,8 +127,9 @@ class Router:
         target = request.get("x-amz-target")
         if target:
             service = BY_TARGET.get(target.rpartition(".")[0])
-            if service is not None:
-                return self._candidates(request, service.signing)
+            if service is None:
+                raise UnknownService(f"X-Amz-Target {target!r} names no service that is served here")
+            return self._candidates(request, service.signing)
         if not INVOKED_HOSTS.isdisjoint(address.labels.split(".")) and "/@connections" not in request.path:
             raise NotImplementedYet("APIs and function URLs cannot be called at hosts of their own")
         if address.module:
