@@ -77,8 +77,12 @@ class Appender:
 
     def fits(self, payload_bytes: int) -> bool:
         """True when a batch of that size needs no new segment, and so no more than writes and one sync."""
-        groups = payload_bytes // self._options.group_bytes_max + 1
-        return group_bytes(payload_bytes) + (groups - 1) * group_bytes(0) <= self.room_bytes
+        return self.grouped_bytes(payload_bytes) <= self.room_bytes
+
+    def grouped_bytes(self, payload_bytes: int) -> int:
+        """How much a batch takes in a segment, at most: two groups that follow each other are longer than one may be."""
+        groups = 2 * (payload_bytes // self._options.group_bytes_max) + 1
+        return group_bytes(payload_bytes) + (groups - 1) * group_bytes(0)
 
     def begin(self) -> None:
         """Begin the next segment, so that the first record finds its place made."""
@@ -135,9 +139,16 @@ class Appender:
             self._segment = None
 
     def _place(self, size_bytes: int) -> SegmentWriter:
-        """The segment that a group of this size goes to: this one, or the next; an empty one grows for what is too large."""
-        if self._segment is not None and size_bytes > self._segment.room_bytes and not self._segment.empty:
-            self._seal(self._segment)
+        """The segment that a group of this size goes to: this one, or the next.
+
+        A segment without a record is not sealed but replaced, under the same name. A group for which no segment has been
+        prepared, because nobody reserved room for it, makes a fresh one grow.
+        """
+        if self._segment is not None and size_bytes > self._segment.room_bytes:
+            if self._segment.empty:
+                self._segment.close()
+            else:
+                self._seal(self._segment)
             self._segment = None
         if self._segment is None:
             self.begin()

@@ -213,7 +213,7 @@ class Journal:
             batch_records=writer.batch_records if writer is not None else 0.0,
             lane=writer.lane if writer is not None else Lane.INLINE,
             room_bytes=(appender.room_bytes if appender is not None else 0) + self._spare.made_bytes,
-            full=self._spare.full,
+            full=self._spare.full and not self._spare.made_bytes,
             failure=str(self.failure or ""),
         )
 
@@ -232,10 +232,8 @@ class Journal:
             raise RecordTooLarge(f"a record of {size_bytes} bytes is larger than the journal takes")
         need_bytes += writer.pending_bytes
         if not self._has_room(need_bytes):
-            self._spare.want()
-            if not self._has_room(need_bytes):
-                why = self._spare.error or "the next segment is still being prepared"
-                raise JournalFull(f"the journal has no room for {size_bytes} bytes more, nothing was executed: {why}")
+            why = self._spare.error
+            raise JournalFull(f"the journal has no room for {size_bytes} bytes more, nothing was executed: {why}")
 
     def append(
         self, kind: Kind, service: str, operation: str, time_ns: int, payload: bytes, blobs: tuple[bytes, ...] = ()
@@ -268,8 +266,15 @@ class Journal:
             await self._writer.synced(lsn)
 
     def checkpointed(self, lsn: int, manifest: bytes) -> None:
-        """Note that the manifest of this digest is a checkpoint at `lsn`; only once it was read back. Raises JournalFailed."""
-        self._running().append(pack_checkpoint(CheckpointNote(lsn, manifest), self._options.wall_ns()), 0)
+        """Note that the manifest of this digest is a checkpoint at `lsn`; only once it was read back. Raises JournalFailed.
+
+        On a full disk the note is left out: nothing depends on it, and the room is for what the checkpoint will free.
+        """
+        writer = self._running()
+        writer.refuse_if_failed()
+        note = pack_checkpoint(CheckpointNote(lsn, manifest), self._options.wall_ns())
+        if self._has_room(writer.pending_bytes + len(note) + self._options.reserve_margin_bytes):
+            writer.append(note, 0)
 
     def retire(self, keep_from_lsn: int) -> list[str]:
         """Drop sealed segments with nothing at or after `keep_from_lsn` that time travel does not keep; returns their paths.
@@ -345,15 +350,16 @@ class Journal:
         return self._appender.first_lsn if self._appender is not None else self.recovery.last_lsn + 1
 
     def _has_room(self, need_bytes: int) -> bool:
-        """True when `need_bytes` fit what is already on disk for them, or when the disk is so free that it does not matter."""
+        """True when there are prepared bytes for `need_bytes` of records: in the open segment, or in the one after it.
+
+        Only bytes that are on disk already count: what statvfs says is free may be another's a moment later. So this waits for
+        a spare that is being filled, which happens when records come faster than zeros.
+        """
         assert self._appender is not None
         if self._appender.fits(need_bytes):
             return True
-        if self._spare.made_bytes - SEGMENT_HEADER_BYTES - sealed_bytes_max() >= need_bytes:
-            return True
-        options = self._options
-        plenty = options.segment_bytes + options.first_segment_bytes + options.headroom_bytes + need_bytes
-        return self._disk.free_bytes(self.folder) > plenty
+        overhead_bytes = SEGMENT_HEADER_BYTES + sealed_bytes_max()
+        return self._spare.provide(self._appender.grouped_bytes(need_bytes) + overhead_bytes)
 
     def _read_segment(self, path: str, next_lsn: int, upto_lsn: int) -> Iterator[Record]:
         """The records of one segment from `next_lsn` on (0: from wherever it begins), stepping over damage found by recovery."""

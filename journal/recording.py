@@ -134,12 +134,32 @@ class RecordingDisk:
     def free_bytes(self, path: str) -> int:
         return self._live.free_bytes(path)
 
-    def crash_states(self) -> Iterator[CrashState]:
-        """Every state, as the module says, behind each step of the log; equal ones are not told apart here."""
+    @property
+    def steps(self) -> int:
+        """How long the log is."""
+        return len(self._log)
+
+    def crash_states(self, from_step: int = 0) -> Iterator[CrashState]:
+        """Every state, as the module says, behind each step of the log from `from_step` on; equal ones are not told apart."""
         power = _Power(frozenset(self._folders))
         for number, step in enumerate(self._log):
             power.take(step)
-            yield from power.states(number)
+            if number >= from_step:
+                yield from power.states(number)
+
+    @classmethod
+    def after(cls, state: CrashState) -> RecordingDisk:
+        """A disk that begins in a crash state, all of it durable: what the next life finds."""
+        disk = cls()
+        for folder in state.folders:
+            disk.make_folder(folder)
+        for path, data in state.files.items():
+            with disk.create(path) as file:
+                file.append(data)
+                file.fsync()
+        for folder in state.folders:
+            disk.fsync_dir(folder)
+        return disk
 
     def record(self, step: _Step) -> None:
         """Add a step to the log: for the files of this disk."""

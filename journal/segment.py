@@ -71,9 +71,11 @@ def prepare_spare(disk: Disk, folder: str, size_bytes: int) -> File:
 
 
 def begin_segment(disk: Disk, folder: str, spare: File, header: SegmentHeader, capacity_bytes: int) -> SegmentWriter:
-    """Turn the spare into the open segment; when this returns, groups in it can be acknowledged."""
+    """Turn the spare into the open segment; when this returns, groups in it can be acknowledged.
+
+    Where there is a segment of that name it holds no record, and is replaced.
+    """
     path = os.path.join(folder, str(SegmentName(header.first_lsn, header.epoch, sealed=False)))
-    assert not disk.exists(path), "a segment begins once"
     spare.pwrite(pack_segment_header(header), 0)
     spare.fdatasync()  # header, zeros and length: a name must never stand for a file of which any of these can be lost
     disk.rename(spare.path, path)
@@ -111,8 +113,8 @@ class SegmentWriter:
 
     @property
     def empty(self) -> bool:
-        """True while nothing has been written but the header."""
-        return self.offset == SEGMENT_HEADER_BYTES
+        """True while no record in it takes an LSN: nothing that is ever asked for again."""
+        return self.next_lsn == self.header.first_lsn
 
     def append(self, payload: bytes, *, lsn_count: int, record_count: int, watermark: int) -> None:
         """Write one group; durable after the next `sync`."""

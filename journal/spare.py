@@ -47,15 +47,25 @@ class Spare:
     def want(self) -> None:
         """See to it that a spare is made, unless there is one, or a try failed a moment ago."""
         with self._changed:
-            if self._file is not None or self._filling:
-                return
-            if time.perf_counter() - self._failed_at_s < self._options.full_retry_s:
+            if self._file is not None or self._filling or self._failed_lately():
                 return
             self._filling = True
         if self._options.prepare_ahead:
             threading.Thread(target=self._fill, name="holdfast-journal-spare", daemon=True).start()
         else:
             self._fill()
+
+    def provide(self, size_bytes: int) -> bool:
+        """True when there is a spare of at least that size; waits for one, or makes it, unless a try failed a moment ago."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._filling)
+            if self._made_bytes >= size_bytes:
+                return True
+            if self._failed_lately():
+                return False
+            self._filling = True
+        self._fill(size_bytes)
+        return self._made_bytes >= size_bytes
 
     def take(self) -> tuple[File, int]:
         """Hand over the spare and its size; makes one at once when there is none. Raises OSError when that cannot be."""
@@ -79,27 +89,39 @@ class Spare:
             self._changed.wait_for(lambda: not self._filling)
             file, self._file, self._made_bytes = self._file, None, 0
         if file is not None:
-            file.close()
-            self._disk.unlink(file.path)
+            self._discard(file)
 
-    def _fill(self) -> None:
-        file: File | None = None
-        made_bytes = 0
+    def _failed_lately(self) -> bool:
+        return time.perf_counter() - self._failed_at_s < self._options.full_retry_s
+
+    def _fill(self, least_bytes: int = 0) -> None:
+        """Make a spare, in place of one that is too small."""
+        made: tuple[File, int] | None = None
         failure: OSError | None = None
         try:
-            file, made_bytes = self._make()
+            made = self._make(least_bytes)
         except OSError as error:
             failure = error
         with self._changed:
-            self._file, self._made_bytes, self.error = file, made_bytes, failure
-            if failure is not None:
+            old = self._file
+            if made is not None:
+                self._file, self._made_bytes = made
+            else:
                 self._failed_at_s = time.perf_counter()
+            self.error = failure
             self._filling = False
             self._changed.notify_all()
+        if old is not None and made is not None:
+            self._discard(old)
 
-    def _make(self) -> tuple[File, int]:
-        """A file of the wanted size or, on a disk with too little room, of the smallest."""
-        sizes = sorted({self._size_bytes, min(self._options.first_segment_bytes, self._size_bytes)}, reverse=True)
+    def _discard(self, file: File) -> None:
+        file.close()
+        self._disk.unlink(file.path)
+
+    def _make(self, least_bytes: int) -> tuple[File, int]:
+        """A file of the wanted size or, on a disk with too little room, of the smallest that will do."""
+        smallest_bytes = max(min(self._options.first_segment_bytes, self._size_bytes), least_bytes)
+        sizes = sorted({max(self._size_bytes, least_bytes), smallest_bytes}, reverse=True)
         for size_bytes in sizes:
             try:
                 if self._disk.free_bytes(self._folder) < size_bytes + self._options.headroom_bytes:
