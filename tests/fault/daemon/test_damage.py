@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -44,6 +46,42 @@ def test_full_disk_refuses_before_it_executes_and_heals_by_itself(small_disk: Pa
         daemon.kill()
         daemon.start()
         assert daemon.client("s3").list_objects_v2(Bucket="full")["KeyCount"] == stored + 1
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed: no sync can be made to fail")
+def test_failed_sync_ends_acknowledgements_for_good(tmp_path: Path) -> None:
+    """Promise 8, fail-stop: after a sync that failed nothing is acknowledged any more, health says so, reads of what is durable
+    go on, and the daemon ends with 1. What was acknowledged is there at the next start."""
+    with Daemon(tmp_path / "volume", {"SNAPSHOT_FLUSH_INTERVAL": "1h"}) as daemon:
+        s3, sqs = daemon.client("s3"), daemon.client("sqs")
+        s3.create_bucket(Bucket="kept")
+        with _failing_syncs(daemon):
+            for _ in range(2):
+                with pytest.raises(ClientError) as refused:
+                    sqs.create_queue(QueueName="lost")
+                assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 503
+        assert "Input/output error" in daemon.get("/_holdfast/status")["journal"]["failure"]
+        assert [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]] == ["kept"]
+        with pytest.raises(ClientError):
+            sqs.list_queues()
+        assert daemon.stop() == 1
+        daemon.start()
+        assert [bucket["Name"] for bucket in daemon.client("s3").list_buckets()["Buckets"]] == ["kept"]
+
+
+@contextlib.contextmanager
+def _failing_syncs(daemon: Daemon) -> Iterator[None]:
+    assert daemon.process is not None
+    command = ["strace", "-f", "-p", str(daemon.process.pid), "-o", "/dev/null"]
+    faults = ["-e", "trace=fdatasync,fsync", "-e", "inject=fdatasync,fsync:error=EIO"]
+    with subprocess.Popen([*command, *faults], stderr=subprocess.PIPE) as strace:
+        assert strace.stderr is not None
+        try:
+            if b"attached" not in strace.stderr.readline():
+                pytest.skip("this machine does not let strace attach to a process")
+            yield
+        finally:
+            strace.terminate()
 
 
 def _fill(s3: Any) -> tuple[int, ClientError]:
