@@ -3,6 +3,8 @@
 s3             s3_backends.bucket_accounts: which account owns a bucket name
 organizations  organizations_backends.master_accounts: which organisation an account is in
 securityhub    SecurityHubBackend._org_configs
+logs           LogEvent._event_id, which numbers events, and LogStream._log_ids
+sns            the key that signs HTTP deliveries, which moto keeps in a cache of a method: moved into the subscription
 ec2            DEFAULT_VPC_ENDPOINT_SERVICES (ids drawn at the first describe); where each subnet's address iterator
                stands (a cached generator: moved into the subnet); the weak references of VPC, peering and transit
                gateway backends, which are derived again
@@ -25,19 +27,35 @@ __all__ = ["Addresses", "capture", "flatten", "prepare", "reset", "restore", "un
 
 
 class _Holder(NamedTuple):
-    """Something outside the backends: where it is, by import path, and that it is a dict to be filled in place."""
+    """Something outside the backends, by import path."""
 
     module: str
     path: str
 
     def find(self) -> Any:
-        """The dict, or None while its module is not imported: then it holds nothing."""
+        """The value, or None while its module is not imported: then it is as it was at the start."""
+        return self._follow(self.path)
+
+    def put(self, value: Any) -> None:
+        """Give the value back: a dict is filled in place, for others hold it; a number is assigned."""
+        owner, _, name = self.path.rpartition(".")
+        if isinstance(value, dict):
+            held = self.find()
+            held.clear()
+            held.update(value)
+        else:
+            setattr(self._follow(owner), name, value)
+
+    def _follow(self, path: str) -> Any:
         found = sys.modules.get(self.module)
-        for name in self.path.split("."):
+        for name in path.split("."):
             found = getattr(found, name, None)
         return found
 
 
+_COUNTERS: Mapping[str, tuple[_Holder, ...]] = {
+    "logs": (_Holder("moto.logs.models", "LogEvent._event_id"), _Holder("moto.logs.models", "LogStream._log_ids")),
+}
 _DICTS: Mapping[str, tuple[_Holder, ...]] = {
     "s3": (_Holder("moto.s3.models", "s3_backends.bucket_accounts"),),
     "organizations": (_Holder("moto.organizations.models", "organizations_backends.master_accounts"),),
@@ -52,16 +70,16 @@ _DICTS: Mapping[str, tuple[_Holder, ...]] = {
 
 def capture(service: str) -> dict[str, Any]:
     """What the service keeps outside its backends, as plain data."""
-    return {holder.path: dict(holder.find() or {}) for holder in _DICTS.get(service, ())}
+    dicts = {holder.path: dict(holder.find() or {}) for holder in _DICTS.get(service, ())}
+    return dicts | {holder.path: holder.find() or 0 for holder in _COUNTERS.get(service, ())}
 
 
 def restore(service: str, store: Mapping[str, Any]) -> None:
     """Put back what `capture` took, after the backends are filled."""
-    for holder in _DICTS.get(service, ()):
-        found = holder.find()
-        if found is not None:
-            found.clear()
-            found.update(store.get(holder.path, {}))
+    for holders, empty in ((_DICTS, {}), (_COUNTERS, 0)):
+        for holder in holders.get(service, ()):
+            if holder.find() is not None:
+                holder.put(store.get(holder.path, empty))
     settle(service)
 
 
@@ -107,6 +125,10 @@ def prepare(service: str) -> None:
         os.environ.setdefault("MOTO_S3_DEFAULT_KEY_BUFFER_SIZE", str(1 << 40))
     elif service == "swf":
         timers.prepare()
+    elif service == "sns":
+        from moto.sns.models import Subscription
+
+        Subscription.private_key = _signing_key_of
     elif service == "ec2":
         from moto.ec2.models.subnets import Subnet
 
@@ -142,6 +164,15 @@ def _addresses_of(subnet: Any) -> Addresses:
     except AttributeError:
         found = subnet.holdfast_addresses = Addresses(subnet.cidr)
     return found
+
+
+def _signing_key_of(subscription: Any) -> Any:
+    """Stands in for `Subscription.private_key`, which keeps a generated key in a cache outside the subscription."""
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    if not hasattr(subscription, "holdfast_signing_key"):
+        subscription.holdfast_signing_key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    return subscription.holdfast_signing_key
 
 
 _EC2_REFERENCES = (

@@ -352,6 +352,30 @@ def _launch() -> str:
     return instance["PrivateIpAddress"]
 
 
+# --- counters and keys outside the backends ---------------------------------------------------------------------------
+
+
+def counters_1() -> None:
+    for name in ("logs", "sqs", "sns"):
+        world.RECIPES[name](client)
+    topic = backend("moto.sns.models:sns_backends").subscriptions
+    (subscription,) = topic.values()
+    (FOLDER / "key.txt").write_text(str(subscription.private_key().private_numbers().p))
+    assert subscription.private_key() is subscription.private_key()
+    save(TOUCHED)
+
+
+def counters_2() -> None:
+    """The next log event gets the next number, and a subscription signs with the key it had."""
+    load(all_saved())
+    event = {"timestamp": 1_800_000_000_001, "message": "later"}
+    client("logs").put_log_events(logGroupName="/app", logStreamName="one", logEvents=[event])
+    ids = [found["eventId"] for found in client("logs").filter_log_events(logGroupName="/app")["events"]]
+    assert ids == ["0", "1"]
+    (subscription,) = backend("moto.sns.models:sns_backends").subscriptions.values()
+    assert (FOLDER / "key.txt").read_text() == str(subscription.private_key().private_numbers().p)
+
+
 # --- a service started over ------------------------------------------------------------------------------------------
 
 

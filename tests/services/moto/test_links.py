@@ -86,6 +86,11 @@ def test_a_subnet_goes_on_with_its_addresses(tmp_path: Path) -> None:
     play("addresses", 2, tmp_path)
 
 
+def test_counters_and_keys_outside_the_backends_go_on(tmp_path: Path) -> None:
+    """Log events are numbered on, and a subscription keeps its signing key."""
+    play("counters", 2, tmp_path)
+
+
 def test_one_service_is_reset_alone(tmp_path: Path) -> None:
     """After a reset the service is as new, names included, and the others are untouched."""
     play("reset", 1, tmp_path)
