@@ -14,6 +14,7 @@ import structlog
 from holdfast.daemon.config import LoadStrategy, Settings
 from holdfast.daemon.errors import ConfigError, VolumeError
 from holdfast.daemon.host import SnapshotHost
+from holdfast.daemon.services.determinism import wall_now_us
 from holdfast.daemon.services.moto.state import MotoSource
 from holdfast.daemon.volume import Volume
 from holdfast.journal import BlobStore, Journal, JournalError, JournalOptions, MemoryJournal
@@ -138,6 +139,7 @@ def _journal(settings: Settings, volume: Volume, blobs: BlobStore, base: Manifes
     options = JournalOptions(
         retention_age_s=NO_LIMIT if retention.age_s is None else retention.age_s,
         retention_bytes=NO_LIMIT if retention.size_bytes is None else retention.size_bytes,
+        wall_ns=lambda: wall_now_us() * 1000,  # the clock of the process may be a command's
     )
     lsn, epoch = (base.lsn, base.epoch) if base is not None else (0, 0)
     journal = Journal.open(

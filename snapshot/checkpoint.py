@@ -78,7 +78,8 @@ class Checkpointer:
     options: CheckpointOptions = field(default_factory=CheckpointOptions)
     views: Views | None = None
     other_roots: Callable[[], Collection[bytes]] | None = None
-    """The digests that others than manifests need (journal, tags, pods). Without it, garbage is left to somebody else."""
+    """The digests that others than manifests need (journal, tags, pods); called on a worker thread. Without it, garbage is left to
+    somebody else."""
     newest: Manifest | None = None
     checkpoint: Manifest | None = None
     timing: Timing = field(default_factory=Timing)
@@ -135,7 +136,7 @@ class Checkpointer:
     async def collect(self) -> None:
         """Trash images that nothing names any more. Not while a checkpoint is under way: a child's pins are not seen here."""
         if self.other_roots is not None:
-            await self._housekeeping(self._collect, self.other_roots())
+            await self._housekeeping(self._collect, self.other_roots)
 
     async def make_fork_cheap(self, stop: Callable[[], bool]) -> None:
         """Collapse a large process's memory to huge pages, until `stop`, so that the next fork is short."""
@@ -150,8 +151,9 @@ class Checkpointer:
         finally:
             cancelled = True
 
-    def _collect(self, others: Collection[bytes]) -> None:
-        self.images.blobs.collect(self.manifests.roots().union(others))
+    def _collect(self, others: Callable[[], Collection[bytes]]) -> None:
+        # On the worker thread: the first look of a life reads the whole journal. What is stored meanwhile is pinned, and spared.
+        self.images.blobs.collect(self.manifests.roots().union(others()))
 
     # --- between two commands ---
 
