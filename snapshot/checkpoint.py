@@ -78,8 +78,8 @@ class Checkpointer:
     options: CheckpointOptions = field(default_factory=CheckpointOptions)
     views: Views | None = None
     other_roots: Callable[[], Collection[bytes]] | None = None
-    """The digests that others than manifests need (journal, tags, pods); called on a worker thread. Without it, garbage is left to
-    somebody else."""
+    """The digests that others than manifests need (journal, tags, pods); called on a worker thread. Without it, garbage is left
+    to somebody else."""
     newest: Manifest | None = None
     checkpoint: Manifest | None = None
     timing: Timing = field(default_factory=Timing)
