@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -37,6 +38,11 @@ def recipe(service: str) -> Callable[[Callable[[Client], Reads]], Callable[[Clie
         return function
 
     return add
+
+
+def now_ms() -> int:
+    """CloudWatch Logs takes no events of another time."""
+    return time.time_ns() // 1_000_000
 
 
 def archive() -> bytes:
@@ -255,7 +261,7 @@ def _logs(client: Client) -> Reads:
     logs.create_log_group(logGroupName="/app")
     logs.create_log_stream(logGroupName="/app", logStreamName="one")
     logs.put_log_events(
-        logGroupName="/app", logStreamName="one", logEvents=[{"timestamp": 1_800_000_000_000, "message": "hello"}]
+        logGroupName="/app", logStreamName="one", logEvents=[{"timestamp": now_ms(), "message": "hello"}]
     )
     logs.put_retention_policy(logGroupName="/app", retentionInDays=7)
     return [
