@@ -6,6 +6,7 @@ tried again when someone asks for room, so a disk that was full heals by itself.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import threading
 import time
@@ -84,12 +85,13 @@ class Spare:
         return taken
 
     def close(self) -> None:
-        """Wait for what is being made and remove it: the next life makes its own."""
+        """Wait for what is being made and remove it: the next life makes its own, and removes what is left here."""
         with self._changed:
             self._changed.wait_for(lambda: not self._filling)
             file, self._file, self._made_bytes = self._file, None, 0
         if file is not None:
-            self._discard(file)
+            with contextlib.suppress(OSError):  # on a disk that failed, the failure is what is to be heard of, not this
+                self._discard(file)
 
     def _failed_lately(self) -> bool:
         return time.perf_counter() - self._failed_at_s < self._options.full_retry_s
