@@ -47,32 +47,42 @@ NOT_CALLED = {
     ("cognito-identity", "get_id"),  # makes an identity
     ("support", "describe_cases"),  # draws the next status
     ("timestream-query", "query"),  # draws an id
-    ("sqs", "list_message_move_tasks"),
+    ("logs", "start_live_tail"),  # answers with a stream
 }
 DEPTH_MAX = 6
 
 
-def play(client: Client, calls: list[Call]) -> tuple[list[Any], list[str]]:
-    """Make `calls` in order: (their answers, what failed)."""
-    answers: list[Any] = []
-    failed = []
-    for name, method, parameters in calls:
+Answers = dict[int, Any]
+
+
+def play(client: Client, calls: list[Call]) -> Answers:
+    """Make `calls` in order, whatever comes of each: their answers."""
+    answers: Answers = {}
+    for number, (name, method, parameters) in enumerate(calls):
         try:
-            answers.append(getattr(client(name), method)(**resolve(parameters, answers)))
+            answers[number] = getattr(client(name), method)(**resolve(parameters, answers))
         except Exception as error:
-            answers.append({})
-            failed.append(f"{name}.{method}: {error}")
-    return answers, failed
+            answers[number] = str(error)
+    return answers
 
 
-def resolve(value: Any, answers: list[Any]) -> Any:
+def halves(calls: list[Call]) -> tuple[list[int], list[int]]:
+    """The numbers of the first half of each service's calls, and of the second."""
+    by_service: dict[str, list[int]] = {}
+    for number, (name, *_) in enumerate(calls):
+        by_service.setdefault(name, []).append(number)
+    first = [number for numbers in by_service.values() for number in numbers[: (len(numbers) + 1) // 2]]
+    return first, [number for number in range(len(calls)) if number not in set(first)]
+
+
+def resolve(value: Any, answers: Answers) -> Any:
     """Parameters with every reference and every blob put in."""
     if isinstance(value, dict):
         if "$ref" in value:
             number, *path = value["$ref"]
-            found = answers[number]
+            found = answers.get(number)
             for step in path:
-                found = found[step]
+                found = found[step] if isinstance(found, (dict, list)) else "missing"
             return found
         if "$bytes" in value:
             return bytes.fromhex(value["$bytes"])
@@ -91,7 +101,7 @@ class Finder:
         self._known: dict[str, dict[str, list[Any]]] = {}
         self.calls: list[Call] = []
         self.reads: list[Call] = []
-        self.answers: list[Any] = []
+        self.answers: Answers = {}
 
     def explore(self, name: str) -> None:
         """All operations of one service: twice those that change, for some need what others made, then those that read."""
@@ -124,8 +134,8 @@ class Finder:
             self.reads.append((name, method, parameters))
         else:
             self._learn(name, answer, [len(self.calls)])
+            self.answers[len(self.calls)] = answer
             self.calls.append((name, method, parameters))
-            self.answers.append(answer)
         return True
 
     def _learn(self, name: str, value: Any, path: list[Any]) -> None:

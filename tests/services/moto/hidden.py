@@ -81,7 +81,7 @@ def use_everything() -> None:
     for recipe in world.RECIPES.values():
         recipe(twin.client)
     calls = json.loads(flood.CALLS.read_text())
-    answers, _ = flood.play(twin.client, calls["calls"])
+    answers = flood.play(twin.client, calls["calls"])
     for name, method, parameters in calls["reads"]:
         try:
             getattr(twin.client(name), method)(**flood.resolve(parameters, answers))

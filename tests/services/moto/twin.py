@@ -34,6 +34,7 @@ from holdfast.daemon.services.moto import backends
 from holdfast.daemon.services.moto.state import MotoSource
 
 LATER = dt.datetime(2027, 1, 1, tzinfo=dt.UTC)
+CREATED_US = 1_790_000_000_000_000
 STAMPS = ("ResponseMetadata",)
 
 
@@ -138,27 +139,21 @@ def _plain(value: Any) -> Any:
     return value.read().hex() if hasattr(value, "read") else value.hex() if isinstance(value, bytes) else str(value)
 
 
-def populate(folder: Path, wide: bool) -> None:
+def populate(folder: Path) -> None:
     touched = start()
     reads: list[Any] = []
-    lost: list[str] = []
     for service, recipe in world.RECIPES.items():
         reads += _made(service, recipe)
-    if wide:
-        calls = json.loads(flood.CALLS.read_text())
-        answers, lost = flood.play(client, calls["calls"])
-        reads += [(name, method, flood.resolve(parameters, answers)) for name, method, parameters in calls["reads"]]
-    else:
-        reads += [read for name in sorted({read[0] for read in reads}) for read in world.sweep(client, name)]
+    reads += [read for name in sorted({read[0] for read in reads}) for read in world.sweep(client, name)]
     for _ in range(3):
         answer(reads)  # life cycles advance on read: let them come to rest
     answers = answer(reads)
     source = MotoSource()
     links, failed = save(source, folder, touched)
-    (folder / "lost.json").write_text(json.dumps(lost))
     (folder / "reads.json").write_text(
         json.dumps(
-            {"reads": reads, "answers": answers, "links": links, "failed": failed}, default=lambda b: {"bytes": b.hex()}
+            {"reads": reads, "answers": answers, "links": links, "failed": failed},
+            default=lambda b: {"bytes": b.hex()},
         )
     )
 
@@ -182,10 +177,81 @@ def restore(folder: Path) -> None:
     )
 
 
+# --- half before, half after -----------------------------------------------------------------------------------------
+
+
+class Player:
+    """Makes calls under the controls that commands run under, each with a clock and a seed of its own number."""
+
+    def __init__(self) -> None:
+        from holdfast.daemon.services.determinism import Determinism
+
+        self.determinism = Determinism(CREATED_US)
+        self.determinism.install()
+        self.touched = start(creating=self.determinism.aside)
+        self.answers: flood.Answers = {}
+        self.tapes: dict[str, list[str]] = {}
+
+    def call(self, number: int, name: str, method: str, parameters: dict[str, Any]) -> str:
+        """Make one call; its answer as text, and kept under its number."""
+        made = client(name)
+        tape = self.tapes.get(str(number))
+        recorded = tuple(bytes.fromhex(der) for der in tape) if tape is not None else None
+        with self.determinism.command(CREATED_US + number * 1_000_000, number, recorded) as used:
+            answer = _reply(lambda _: made, name, method, flood.resolve(parameters, self.answers))
+            text = json.dumps(answer, default=_plain, sort_keys=True)
+        self.tapes[str(number)] = [der.hex() for der in used.recorded]
+        self.answers[number] = json.loads(text)
+        return text
+
+    def go_on(self, calls: list[Any], second: list[int], reads: list[Any]) -> list[str]:
+        """What follows the save: the second half of the calls, then every read."""
+        done = [self.call(number, *calls[number]) for number in second]
+        return done + [self.call(len(calls) + number, *read) for number, read in enumerate(reads)]
+
+
+def flood_and_save(folder: Path) -> None:
+    player = Player()
+    recorded = json.loads(flood.CALLS.read_text())
+    calls, reads = recorded["calls"], recorded["reads"]
+    first, second = flood.halves(calls)
+    for number, recipe in enumerate(world.RECIPES.values()):
+        with player.determinism.command(CREATED_US, 10_000 + number):
+            recipe(client)
+    for number in first:
+        player.call(number, *calls[number])
+    links, failed = save(MotoSource(), folder, player.touched)
+    first_answers = dict(player.answers)
+    answers = player.go_on(calls, second, reads)
+    what = [calls[number] for number in second] + reads
+    (folder / "reads.json").write_text(
+        json.dumps(
+            {
+                "reads": what,
+                "answers": answers,
+                "links": links,
+                "failed": failed,
+                "first": first_answers,
+                "tapes": player.tapes,
+            }
+        )
+    )
+
+
+def restore_and_go_on(folder: Path) -> None:
+    player = Player()
+    saved = json.loads((folder / "reads.json").read_text())
+    source = MotoSource()
+    with player.determinism.aside("load"):
+        dangling, failed = load(source, folder)
+    player.answers = {int(number): answer for number, answer in saved["first"].items()}
+    player.tapes = saved["tapes"]
+    recorded = json.loads(flood.CALLS.read_text())
+    answers = player.go_on(recorded["calls"], flood.halves(recorded["calls"])[1], recorded["reads"])
+    (folder / "reads-after.json").write_text(json.dumps({"answers": answers, "dangling": dangling, "failed": failed}))
+
+
+ACTS = {"populate": populate, "restore": restore, "flood": flood_and_save, "go-on": restore_and_go_on}
+
 if __name__ == "__main__":
-    if sys.argv[1] == "populate":
-        populate(Path(sys.argv[2]), wide=False)
-    elif sys.argv[1] == "flood":
-        populate(Path(sys.argv[2]), wide=True)
-    else:
-        restore(Path(sys.argv[2]))
+    ACTS[sys.argv[1]](Path(sys.argv[2]))
