@@ -35,8 +35,11 @@ def _in_checkpoint(volume: Path) -> bool:
 
 
 def _is_image(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(len(IMAGE_MAGIC)) == IMAGE_MAGIC
+    try:
+        with path.open("rb") as file:
+            return file.read(len(IMAGE_MAGIC)) == IMAGE_MAGIC
+    except FileNotFoundError:  # renamed into place between the look and the reading
+        return False
 
 
 def _wait_for_checkpoint(volume: Path, until: float) -> None:
