@@ -220,6 +220,8 @@ def flood_and_save(folder: Path) -> None:
             recipe(client)
     for number in first:
         player.call(number, *calls[number])
+    for number, read in enumerate(reads):  # services that can only be read have backends too
+        player.call(20_000 + number, *read)
     links, failed = save(MotoSource(), folder, player.touched)
     first_answers = dict(player.answers)
     answers = player.go_on(calls, second, reads)
