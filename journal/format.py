@@ -306,14 +306,11 @@ def unpack_group_header(data: memoryview, *, chain_seed: int, offset: int) -> Gr
     return header
 
 
-def payload_of(data: memoryview, header: GroupHeader) -> memoryview | None:
-    """The payload of the group that is `data`, None when it is cut short or its checksum is wrong."""
-    if (
-        len(data) < header.size_bytes
-        or zlib.crc32(data[GROUP_HEADER_BYTES : header.size_bytes]) != header.payload_checksum
-    ):
+def payload_of(group: memoryview, header: GroupHeader) -> memoryview | None:
+    """The payload of a whole group, None when its checksum is wrong."""
+    if zlib.crc32(group[GROUP_HEADER_BYTES:]) != header.payload_checksum:
         return None
-    return data[GROUP_HEADER_BYTES : GROUP_HEADER_BYTES + header.payload_bytes]
+    return group[GROUP_HEADER_BYTES : GROUP_HEADER_BYTES + header.payload_bytes]
 
 
 def wholly_present(data: bytes, offset: int) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from holdfast.journal.disk import File
@@ -50,12 +49,12 @@ class End(NamedTuple):
     """Of a bad group: its header, when that verifies by itself and only the payload is damaged."""
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
-    """A valid group and where it lies; `payload` is its packed records."""
+class Group(NamedTuple):
+    """A valid group, from `offset` to `end`; `payload` is its packed records."""
 
     header: GroupHeader
     offset: int
+    end: int
     payload: memoryview
 
     def records(self, epoch: int) -> Iterator[Record]:
@@ -98,15 +97,16 @@ class SegmentReader:
                 reason = f"a group with LSN {header.first_lsn} does not continue the chain"
                 self.end = End(Ending.BAD, offset, reason, self._whole(offset, header.size_bytes))
                 return
-            payload = self._payload_at(offset, header)
+            size_bytes = header.size_bytes
+            payload = self._payload_at(offset, size_bytes, header)
             if payload is None:
                 reason = "the checksum of a group's records is wrong, or it is cut short"
-                self.end = End(Ending.BAD, offset, reason, self._whole(offset, header.size_bytes), header)
+                self.end = End(Ending.BAD, offset, reason, self._whole(offset, size_bytes), header)
                 return
-            group = Group(header, offset, payload)
+            group = Group(header, offset, offset + size_bytes, payload)
             yield group
-            offset += header.size_bytes
-            next_lsn = header.next_lsn
+            offset += size_bytes
+            next_lsn += header.lsn_count
             previous = header.header_checksum
             if self._is_seal(group):
                 self.end = End(Ending.SEAL, offset)
@@ -120,7 +120,7 @@ class SegmentReader:
             at = chunk.find(GROUP_MAGIC)
             while at >= 0:
                 header = self._header_at(offset + at) if at % ALIGNMENT_BYTES == 0 else None
-                if header is not None and self._payload_at(offset + at, header) is not None:
+                if header is not None and self._payload_at(offset + at, header.size_bytes, header) is not None:
                     yield Found(header, offset + at)
                 at = chunk.find(GROUP_MAGIC, at + 1)
             offset += WINDOW_BYTES
@@ -138,10 +138,10 @@ class SegmentReader:
         view = self._view(offset, GROUP_HEADER_BYTES)
         return unpack_group_header(view, chain_seed=self.header.chain_seed, offset=offset)
 
-    def _payload_at(self, offset: int, header: GroupHeader) -> memoryview | None:
-        if offset + header.size_bytes > self.size_bytes:
+    def _payload_at(self, offset: int, size_bytes: int, header: GroupHeader) -> memoryview | None:
+        if offset + size_bytes > self.size_bytes:
             return None
-        return payload_of(self._view(offset, header.size_bytes), header)
+        return payload_of(self._view(offset, size_bytes), header)
 
     def _view(self, offset: int, size_bytes: int) -> memoryview:
         """`size_bytes` at `offset`, fewer where the file ends."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import msgpack
 
@@ -90,14 +91,10 @@ def checkpoint_note(record: Record) -> CheckpointNote:
 
 def unpack_records(payload: bytes | memoryview, header: GroupHeader, epoch: int) -> Iterator[Record]:
     """The records of a group in order. Raises ValueError when the payload is not what the header says, whatever is in it."""
-    unpacker = msgpack.Unpacker(
-        use_list=False, unicode_errors="surrogatepass", max_buffer_size=max(len(payload), 1), strict_map_key=False
-    )
-    unpacker.feed(payload)
     lsn = header.first_lsn - 1
     count = 0
     try:
-        for number, service, operation, time_ns, body, blobs in unpacker:
+        for number, service, operation, time_ns, body, blobs in _unpack(payload, header.record_count):
             _check_types(number, service, operation, time_ns, body, blobs)
             kind = _KINDS[number]
             if kind < Kind.CHECKPOINT:
@@ -106,8 +103,25 @@ def unpack_records(payload: bytes | memoryview, header: GroupHeader, epoch: int)
             yield Record(lsn, epoch, kind, service, operation, time_ns, body, blobs)
     except (ValueError, TypeError, KeyError, msgpack.UnpackException, RecursionError) as error:
         raise ValueError(f"a record cannot be read: {error!r}") from error
-    if count != header.record_count or lsn + 1 != header.next_lsn or unpacker.tell() != len(payload):
+    if count != header.record_count or lsn + 1 != header.next_lsn:
         raise ValueError("the group does not hold the records that its header counts")
+
+
+def _unpack(payload: bytes | memoryview, record_count: int) -> Iterable[tuple[Any, ...]]:
+    """The arrays that a payload is made of; raises what msgpack raises, and ValueError for bytes that are left over."""
+    if record_count == 1:
+        return (msgpack.unpackb(payload, use_list=False, unicode_errors="surrogatepass", strict_map_key=False),)
+    return _unpack_many(payload)
+
+
+def _unpack_many(payload: bytes | memoryview) -> Iterator[tuple[Any, ...]]:
+    unpacker = msgpack.Unpacker(
+        use_list=False, unicode_errors="surrogatepass", max_buffer_size=max(len(payload), 1), strict_map_key=False
+    )
+    unpacker.feed(payload)
+    yield from unpacker
+    if unpacker.tell() != len(payload):
+        raise ValueError("a record is cut short")
 
 
 def _check_types(*fields: object) -> None:

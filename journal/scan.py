@@ -279,7 +279,7 @@ class _Scanner:
 
     def _take(self, segment: Scanned, group: Group) -> None:
         header = group.header
-        segment.end_offset = group.offset + header.size_bytes
+        segment.end_offset = group.end
         segment.next_lsn = self._next_lsn = header.next_lsn
         segment.chain = header.header_checksum
         segment.synced_lsn = header.watermark
