@@ -43,6 +43,7 @@ __all__ = [
     "mark_unloaded",
     "owner_of",
     "quiet_items",
+    "render",
     "scan",
     "service_of_key",
     "services",
@@ -131,9 +132,27 @@ def imported(service: str) -> list[tuple[str, Any]]:
 
 def account_of(key: str, account: str) -> Any:
     """The account's part of the BackendDict `key`, past the hooks; made, and registered for moto's reset, when it is missing."""
-    holder = backend_dict(key)
-    if not dict.__contains__(holder, account):
-        holder._create_account_specific_backend(account)
+    return _account_of(backend_dict(key), account)
+
+
+def _account_of(holder: Any, account: str) -> Any:
+    """What moto's `_create_account_specific_backend` does, past the hooks, and without its search when the account is there."""
+    from moto.core.base_backend import AccountSpecificBackend, BackendDict, backend_lock
+
+    with backend_lock:
+        if not dict.__contains__(holder, account):
+            # It draws an id: not one that the running command would have drawn, had somebody else been here first.
+            with _gate.creating(_service_of_holder(holder), account, ""):
+                made = AccountSpecificBackend(
+                    service_name=holder.service_name,
+                    account_id=account,
+                    backend=holder.backend,
+                    use_boto3_regions=holder._use_boto3_regions,
+                    additional_regions=holder._additional_regions,
+                )
+            dict.__setitem__(holder, account, made)
+        if not any(known is holder for known in BackendDict._instances):
+            BackendDict._instances.append(holder)
     return dict.__getitem__(holder, account)
 
 
@@ -146,9 +165,12 @@ def shell(place: Place) -> Any:
 
 
 def start_over(place: Place, backend: Any) -> None:
-    """Give `backend` the state of one that was just made, in place."""
+    """Give `backend`, which may still be a shell, the state of one that was just made, in place."""
     with _gate.creating(*place):
-        backend.reset()
+        if object.__getattribute__(backend, "__dict__"):
+            backend.reset()
+        else:
+            backend.__init__(place.region, place.account)
 
 
 def quiet_items(backends: Any) -> Iterator[tuple[str, str, Any]]:
@@ -260,6 +282,7 @@ def install(touched: Callable[[str], None], load: Callable[[str], None], creatin
     if not _gate.originals:
         from moto.core import base_backend
 
+        _stop_tracking()
         _hook(base_backend.BackendDict, _get_account)
         _hook(base_backend.AccountSpecificBackend, _get_region)
 
@@ -272,6 +295,17 @@ def uninstall() -> None:
         else:
             setattr(cls, name, original)
     _gate.__init__()  # type: ignore[misc]
+
+
+def _stop_tracking() -> None:
+    """moto keeps every model object ever made in a list of its class, for its own dashboard: in a daemon, a leak."""
+    from moto.core.common_models import BaseModel
+
+    def untracked(cls: type, *args: Any, **kwargs: Any) -> Any:
+        return super(BaseModel, cls).__new__(cls)
+
+    _gate.originals.append((BaseModel, "__new__", vars(BaseModel)["__new__"]))
+    BaseModel.__new__ = untracked
 
 
 _ACCESSES = (
@@ -313,10 +347,7 @@ def _get_account(self: Any, account: str) -> Any:
     try:
         return dict.__getitem__(self, account)
     except KeyError:
-        # It draws an id: not one that the running command would have drawn, had somebody else been here first.
-        with _gate.creating(self.holdfast_service, account, ""):
-            self._create_account_specific_backend(account)
-        return dict.__getitem__(self, account)
+        return _account_of(self, account)
 
 
 def _get_region(self: Any, region: str) -> Any:
@@ -364,5 +395,10 @@ def scan() -> dict[str, dict[str, str]]:
     return {service: dict(sorted(found[service].items())) for service in sorted(found)}
 
 
+def render(found: Mapping[str, Mapping[str, str]]) -> str:
+    """The file's text."""
+    return json.dumps(found, indent=1) + "\n"
+
+
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(scan(), indent=1) + "\n")
+    sys.stdout.write(render(scan()))

@@ -34,6 +34,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from holdfast.daemon.services.moto.allowlist import moto_allow_list
+from holdfast.daemon.services.moto.backends import owner_of
 from holdfast.snapshot.allowlist import Use, resolve
 
 __all__ = [
@@ -56,36 +57,46 @@ class CrossServiceError(TypeError):
     """Raised when a service holds an object of another one that cannot be referred to."""
 
 
+class _Adopted(weakref.ref[Any]):
+    """A weak reference to an object that was loaded, with the name it was loaded under."""
+
+    __slots__ = ("address", "name")
+
+    address: int
+    name: tuple[str, int]
+
+
 class Links:
     """The table of shared objects of this process."""
 
     def __init__(self) -> None:
         self.life = secrets.randbits(63)
-        self._keys: dict[int, tuple[weakref.ref[Any], int]] = {}
-        self._objects: weakref.WeakValueDictionary[tuple[str, int], Any] = weakref.WeakValueDictionary()
+        self._by_address: dict[int, _Adopted] = {}
+        self._by_name: dict[tuple[str, int], _Adopted] = {}
         self.loading: Loading | None = None
 
     def key_of(self, obj: Any) -> int:
         """The object's key: the one it was loaded under, or this life's number and its address."""
-        known = self._keys.get(id(obj))
-        if known is not None and known[0]() is obj:
-            return known[1]
+        known = self._by_address.get(id(obj))
+        if known is not None and known() is obj:
+            return known.name[1]
         return self.life << 64 | id(obj)
 
     def adopt(self, owner: str, key: int, obj: Any) -> None:
         """Note that `obj` was loaded under `key`, for as long as it lives."""
-        address = id(obj)
-        self._keys[address] = (weakref.ref(obj, lambda _: self._forget(address, key)), key)
-        self._objects[owner, key] = obj
+        adopted = _Adopted(obj, self._forget)
+        adopted.address, adopted.name = id(obj), (owner, key)
+        self._by_address[adopted.address] = self._by_name[adopted.name] = adopted
 
     def find(self, owner: str, key: int) -> Any:
         """The living object that was loaded as (owner, key), or None."""
-        return self._objects.get((owner, key))
+        known = self._by_name.get((owner, key))
+        return None if known is None else known()
 
-    def _forget(self, address: int, key: int) -> None:
-        known = self._keys.get(address)
-        if known is not None and known[1] == key:
-            del self._keys[address]
+    def _forget(self, adopted: Any) -> None:
+        for table, name in ((self._by_address, adopted.address), (self._by_name, adopted.name)):
+            if table.get(name) is adopted:
+                del table[name]
 
 
 class Loading:
@@ -114,6 +125,10 @@ class Loading:
                 self.filled[name] = False
             self.shells[name] = found
             self._by_address[id(found)] = name
+        if type(found) is not cls:
+            raise CrossServiceError(
+                f"{owner} has a {type(found).__qualname__} where a {cls.__qualname__} is referred to"
+            )
         return found
 
     def _living(self, owner: str, key: int) -> Any:
@@ -147,7 +162,10 @@ def shared(owner: str, key: int, module: str, qualname: str) -> Any:
     """Named in images: the one object known as (owner, key)."""
     if links.loading is None:
         raise CrossServiceError("a shared object is loaded outside a load")
-    return links.loading.shell(owner, key, listed_class(module, qualname))
+    cls = listed_class(module, qualname)
+    if owner_of(cls) != owner:
+        raise CrossServiceError(f"{qualname} is not a class of {owner}")
+    return links.loading.shell(owner, key, cls)
 
 
 @functools.cache
@@ -202,6 +220,9 @@ def parts_of(obj: Any) -> tuple[Any, Any, str]:
 def fill(obj: Any, parts: tuple[Any, Any, str]) -> None:
     """Give `obj` its attributes and content, past every method that moto overrides, dropping what it had."""
     state, content, factory = parts
+    listed_class(
+        type(obj).__module__, type(obj).__qualname__
+    )  # an image must not fill what is not an empty object of its own
     if isinstance(obj, defaultdict):
         obj.default_factory = FACTORIES[factory]
     if isinstance(obj, dict):

@@ -7,6 +7,7 @@ remembers what each service's own graph reaches, so that every dump of the cut a
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
 
@@ -14,11 +15,16 @@ from holdfast.daemon.services.moto import backends, outside, reducers
 from holdfast.daemon.services.moto.allowlist import moto_allow_list
 from holdfast.daemon.services.moto.kinds import Kind, kind_of
 from holdfast.daemon.services.moto.links import CrossServiceError, define, links, listed_class, parts_of, shared
+from holdfast.snapshot.allowlist import Use
 from holdfast.snapshot.codec import Codec
 from holdfast.snapshot.errors import NotPicklable
 from holdfast.snapshot.reducers import Reducer
 
 __all__ = ["Session", "UnpicklableState", "read"]
+
+RECURSION_MAX = 20_000
+"""Pickle calls itself three times for each object that holds the next: Python's 1,000 end at chains of 330, these at 6,000, well
+within the 8 MB of stack that a thread has (tried with an endless chain)."""
 
 Reduced = tuple[Any, ...]
 
@@ -107,7 +113,7 @@ class Session:
         """The service's objects that it no longer reaches but that other services' older images refer to."""
         lost: dict[int, Any] = {id(obj): obj for obj in self._held.get(service, ())}
         for other, linked in self._linked.items():
-            if service in linked and other != service:
+            if service in linked and other != service and backends.is_loaded(other):
                 walk = _Walk(self, other, guests=True)
                 walk.run(_Nowhere(self._file), _body(other))
                 lost.update(walk.foreign.get(service, {}))
@@ -118,11 +124,15 @@ class Session:
 
 
 def _body(service: str) -> list[tuple[tuple[str, str, str], dict[str, Any]]]:
-    return [
-        ((key, account, region), outside.flatten(service, _attributes(backend)))
-        for key, holder in backends.imported(service)
-        for account, region, backend in backends.quiet_items(holder)
-    ]
+    """(place, attributes) of each backend. A shell that waits for its image is an error: saved, it would replace the image."""
+    body = []
+    for key, holder in backends.imported(service):
+        for account, region, backend in backends.quiet_items(holder):
+            attributes = _attributes(backend)
+            if not attributes:
+                raise UnpicklableState(service, f"{key}[{account}][{region}]", "its image has not been loaded")
+            body.append(((key, account, region), outside.flatten(service, attributes)))
+    return body
 
 
 def _attributes(backend: Any) -> dict[str, Any]:
@@ -153,7 +163,12 @@ class _Dump:
 
     def run(self, file: BinaryIO, body: Any) -> None:
         """Pickle `body`."""
-        Codec(moto_allow_list(), self.reducer_for).dump(self.service, body, file)
+        usual = sys.getrecursionlimit()
+        sys.setrecursionlimit(max(usual, RECURSION_MAX))
+        try:
+            Codec(moto_allow_list(), self.reducer_for).dump(self.service, body, file)
+        finally:
+            sys.setrecursionlimit(usual)
 
     def reducer_for(self, _service: str, cls: type) -> Reducer | None:
         """The codec asks once for each class that it meets."""
@@ -255,7 +270,11 @@ def _nothing(*_: object) -> None:
 
 
 def _class_by_name(cls: type) -> str:
-    """A class with a metaclass, which pickle writes like any object; that it is listed is checked for its instances."""
+    """A class with a metaclass (all models have one), which pickle writes like any object. Objects of most kinds come back by
+    functions of ours, so their class is written only where it is held as a value; and no image gets such a class in hand."""
+    if kind_of(cls) not in (Kind.LEAF, Kind.PLAIN):
+        raise TypeError(f"the class {cls.__qualname__} is held as a value")
+    moto_allow_list().demand("moto", cls.__module__, cls.__qualname__, Use.NEW, Use.CALL, Use.VALUE)
     return cls.__qualname__
 
 

@@ -22,7 +22,7 @@ from holdfast.daemon.services.moto.allowlist import moto_allow_list
 from holdfast.daemon.services.moto.links import Loading, links
 from holdfast.daemon.services.moto.pickling import Session, read
 
-__all__ = ["BACKEND", "STORE", "MotoSource", "forget_instances"]
+__all__ = ["BACKEND", "STORE", "MotoSource"]
 
 BACKEND = "backend"
 STORE = "store"
@@ -43,7 +43,6 @@ class MotoSource:
     @contextmanager
     def cut(self) -> Iterator[None]:
         """Dump several services of one state: what is learned about the links between them is learned once."""
-        forget_instances()
         self._session = Session(self._links, self._held)
         try:
             yield
@@ -83,7 +82,6 @@ class MotoSource:
             links.loading = None
             if enabled:
                 gc.enable()
-            forget_instances()
 
     def load(self, service: str, parts: Mapping[str, bytes]) -> None:
         """Replace the service's state by an image's. Load what it links to in the same `loading()` block."""
@@ -126,7 +124,6 @@ class MotoSource:
         self._reset_backends(service, frozenset())
         outside.reset(service)
         backends.mark_loaded(service)
-        forget_instances()
 
     def _reset_backends(self, service: str, kept: Iterable[tuple[str, str, str]]) -> None:
         """Start every backend over that is not in `kept`, in place: others may hold it."""
@@ -134,15 +131,3 @@ class MotoSource:
             for account, region, backend in list(backends.quiet_items(holder)):
                 if (key, account, region) not in kept:
                     backends.start_over(backends.Place(key, account, region), backend)
-
-
-def forget_instances() -> None:
-    """Empty the lists in which moto keeps every model object ever made; nothing that is served reads them. Call it regularly.
-
-    In place: assigning new lists, as moto does, would invalidate the method caches of 3,000 classes.
-    """
-    from moto.core.model_instances import model_data
-
-    for models in model_data.values():
-        for model in models.values():
-            model.instances_tracked.clear()

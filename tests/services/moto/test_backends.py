@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -13,40 +11,8 @@ from holdfast.daemon.services.moto import backends
 ACCOUNT = "123456789012"
 
 
-class Seen:
-    """Records what the hooks call."""
-
-    def __init__(self) -> None:
-        self.touched: list[str] = []
-        self.loaded: list[str] = []
-        self.created: list[tuple[str, str, str]] = []
-        self.fails = False
-
-    def load(self, service: str) -> None:
-        self.loaded.append(service)
-        if self.fails:
-            raise OSError("the image cannot be read")
-
-    @contextmanager
-    def creating(self, key: str, account: str, region: str) -> Iterator[None]:
-        self.created.append((key, account, region))
-        yield
-
-
 @pytest.fixture
-def seen() -> Iterator[Seen]:
-    """The hooks installed, and taken away again with what the test made."""
-    from moto.core.base_backend import BackendDict
-
-    made = Seen()
-    backends.install(made.touched.append, made.load, made.creating)
-    yield made
-    backends.uninstall()
-    BackendDict.reset()
-
-
-@pytest.fixture
-def queues(seen: Seen) -> Any:
+def queues(seen: Any) -> Any:
     from moto.sqs.models import sqs_backends
 
     return sqs_backends
@@ -71,7 +37,7 @@ def test_an_image_can_name_no_module_outside_the_inventory() -> None:
         backends.backend_dict("os:environ")
 
 
-def test_every_access_tells_its_service(seen: Seen, queues: Any) -> None:
+def test_every_access_tells_its_service(seen: Any, queues: Any) -> None:
     """Item access, iteration, views, get, membership and length are all seen, on both levels."""
     region = queues[ACCOUNT]
     for access in (
@@ -98,7 +64,15 @@ def test_every_access_tells_its_service(seen: Seen, queues: Any) -> None:
         assert "sqs" in seen.touched
 
 
-def test_looking_in_order_to_save_is_no_access(seen: Seen, queues: Any) -> None:
+def test_making_a_shell_is_no_access(seen: Any, queues: Any) -> None:
+    """A reference from one image to another service's backend loads nothing by itself: the loader follows the links."""
+    shell = backends.shell(backends.Place("moto.sqs.models:sqs_backends", ACCOUNT, "us-east-1"))
+    assert (seen.touched, seen.loaded) == ([], [])
+    assert queues[ACCOUNT]["us-east-1"] is shell
+    assert seen.loaded == ["sqs"]
+
+
+def test_looking_in_order_to_save_is_no_access(seen: Any, queues: Any) -> None:
     """What saving reads is not told as touched: a checkpoint would make everything dirty."""
     made = queues[ACCOUNT]["us-east-1"]
     seen.touched.clear()
@@ -106,7 +80,7 @@ def test_looking_in_order_to_save_is_no_access(seen: Seen, queues: Any) -> None:
     assert seen.touched == []
 
 
-def test_the_first_access_loads_and_no_later_one(seen: Seen, queues: Any) -> None:
+def test_the_first_access_loads_and_no_later_one(seen: Any, queues: Any) -> None:
     """The image is loaded before the first access sees the dictionary, once."""
     queues.get(ACCOUNT)
     queues[ACCOUNT]["us-east-1"]
@@ -116,7 +90,7 @@ def test_the_first_access_loads_and_no_later_one(seen: Seen, queues: Any) -> Non
     assert seen.loaded == ["sqs", "sqs"]
 
 
-def test_a_service_that_cannot_be_loaded_is_not_taken_for_empty(seen: Seen, queues: Any) -> None:
+def test_a_service_that_cannot_be_loaded_is_not_taken_for_empty(seen: Any, queues: Any) -> None:
     """A load that fails fails the access, and the next one again."""
     seen.fails = True
     for _ in range(2):
@@ -126,28 +100,36 @@ def test_a_service_that_cannot_be_loaded_is_not_taken_for_empty(seen: Seen, queu
     assert not backends.is_loaded("sqs")
 
 
-def test_a_new_backend_is_made_in_the_callers_context(seen: Seen, queues: Any) -> None:
+def test_a_new_backend_is_made_in_the_callers_context(seen: Any, queues: Any) -> None:
     """What is made on first access is made inside `creating`: the account's part, then the backend at its place; once."""
     first = queues[ACCOUNT]["eu-west-1"]
     assert queues[ACCOUNT]["eu-west-1"] is first
     assert seen.created == [("sqs", ACCOUNT, ""), ("moto.sqs.models:sqs_backends", ACCOUNT, "eu-west-1")]
 
 
-def test_the_global_region_is_the_partitions_backend(seen: Seen) -> None:
+def test_the_global_region_is_the_partitions_backend(seen: Any) -> None:
     """moto resolves "global" to "aws"; the hooks do as well."""
     from moto.iam.models import iam_backends
 
     assert iam_backends[ACCOUNT]["global"] is iam_backends[ACCOUNT]["aws"]
 
 
-def test_an_unknown_region_is_refused_as_moto_refuses_it(seen: Seen, queues: Any) -> None:
+def test_an_unknown_region_is_refused_as_moto_refuses_it(seen: Any, queues: Any) -> None:
     """No backend is made for a region that does not exist."""
     with pytest.raises(KeyError):
         queues[ACCOUNT]["nowhere-1"]
     assert seen.created == [("sqs", ACCOUNT, "")]
 
 
-def test_motos_own_methods_come_back(seen: Seen, queues: Any) -> None:
+def test_no_object_is_kept_for_motos_dashboard(seen: Any, queues: Any) -> None:
+    """Models are not collected in lists that never shrink, and are made as before."""
+    queues[ACCOUNT]["us-east-1"].create_queue("q", {})
+    (queue,) = queues[ACCOUNT]["us-east-1"].queues.values()
+    assert queue.name == "q"
+    assert type(queue).instances_tracked == []
+
+
+def test_motos_own_methods_come_back(seen: Any, queues: Any) -> None:
     """After `uninstall` nothing is told any more."""
     backends.uninstall()
     queues[ACCOUNT]["us-east-1"]
@@ -166,4 +148,10 @@ def test_moto_is_still_written_as_the_hooks_assume() -> None:
         cls.__name__: hashlib.sha256(inspect.getsource(cls.__getitem__).encode()).hexdigest()[:16]
         for cls in (BackendDict, AccountSpecificBackend)
     }
-    assert digests == {"BackendDict": "16766ef9c002fbc6", "AccountSpecificBackend": "b10167294fc00376"}
+    made = inspect.getsource(BackendDict._create_account_specific_backend)
+    digests["made"] = hashlib.sha256(made.encode()).hexdigest()[:16]
+    assert digests == {
+        "BackendDict": "16766ef9c002fbc6",
+        "AccountSpecificBackend": "b10167294fc00376",
+        "made": "efcc193ee3ca3337",
+    }
