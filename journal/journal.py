@@ -135,10 +135,11 @@ class Journal:
         return cls(folder, disk, recovered, state_id=state_id, sync=sync, blobs=blobs, options=options)
 
     async def __aenter__(self) -> Self:
-        """Begin this life's first segment and take appends.
+        """Begin this life's first segment and take appends, once.
 
         A full disk is no error here: `reserve` refuses until there is room.
         """
+        assert self._writer is None, "a journal has one life: open it again for the next"
         appender = Appender(
             self._disk,
             self.folder,

@@ -144,7 +144,8 @@ class RecordingDisk:
         power = _Power(frozenset(self._folders))
         for number, step in enumerate(self._log):
             power.take(step)
-            if number >= from_step:
+            last = number == len(self._log) - 1
+            if number >= from_step and (last or step.kind not in {"sync", "sync_dir"}):  # a sync only rules states out
                 yield from power.states(number)
 
     @classmethod
@@ -262,9 +263,8 @@ class _Power:
     def states(self, number: int) -> Iterator[CrashState]:
         names = list(self._name_states())
         contents = list(self._content_states())
-        everything, nothing = contents[0], contents[1]
         for (how_named, mapping), (how_written, data) in [
-            *product(names, (everything, nothing)),
+            *product(names, contents[:2]),  # all writes, none
             *product(names[:2], contents[2:]),
         ]:
             files = {path: data[node] for path, node in mapping.items()}
@@ -273,7 +273,8 @@ class _Power:
     def _name_states(self) -> Iterator[tuple[str, dict[str, int]]]:
         changes = self._unsynced_names
         yield "all names", _renamed(self._names, changes)
-        yield "only synced names", self._names
+        if changes:
+            yield "only synced names", self._names
         for count in range(1, len(changes)):
             yield f"{count} changes of names", _renamed(self._names, changes[:count])
         for missing in (*combinations(changes, 1), *combinations(changes, 2)):
@@ -282,9 +283,9 @@ class _Power:
 
     def _content_states(self) -> Iterator[tuple[str, dict[int, bytes]]]:
         latest = {number: node.versions()[-1] for number, node in self._nodes.items()}
-        durable = {number: node.durable for number, node in self._nodes.items()}
         yield "all writes", latest
-        yield "only synced writes", durable
+        if any(node.unsynced for node in self._nodes.values()):
+            yield "only synced writes", {number: node.durable for number, node in self._nodes.items()}
         for number, node in self._nodes.items():
             for what, data in _partly_written(node):
                 yield f"file {number} {what}", {**latest, number: data}

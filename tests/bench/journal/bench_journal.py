@@ -1,10 +1,12 @@
 """The journal against Redis and SQLite through a socket, against itself switched off, and its own rates.
 
-One load for all: redis-benchmark, SET of 200-byte values, the same number of clients, systems taking turns, medians of ratios of
-neighbouring runs. Redis with `appendonly yes, appendfsync always` lets its file grow, so the figure to compare is that of the journal
-with growing segments; the one with prepared segments is how it is shipped.
+One load for all: redis-benchmark, SET of 200-byte values, the same number of clients, systems taking turns, medians of
+ratios of neighbouring runs. Redis with `appendonly yes, appendfsync always` lets its file grow, so the figure to compare is
+that of the journal with growing segments; the one with prepared segments is how it is shipped.
 
     python -m tests.bench journal
+
+The files lie in the default temporary folder, or in HOLDFAST_BENCH_DIR.
 """
 
 from __future__ import annotations
@@ -156,8 +158,8 @@ def own_rates() -> None:
             validate_s = statistics.median(timed_scan(last) for _ in range(5))
             decode_s = statistics.median(timed_read(last) for _ in range(5))
         print(
-            f"groups of {group:>3}: {cpu / records * 1e6:5.2f} us of CPU a record; validate {size_bytes / validate_s / 1e9:5.2f} GB/s;"
-            f" decode {size_bytes / decode_s / 1e6:6.1f} MB/s"
+            f"groups of {group:>3}: {cpu / records * 1e6:5.2f} us of CPU a record;"
+            f" validate {size_bytes / validate_s / 1e9:5.2f} GB/s; decode {size_bytes / decode_s / 1e6:6.1f} MB/s"
         )
     print("goals: 5 us a record in groups of 16 and more; validate 1 GB/s; decode 30 MB/s")
 

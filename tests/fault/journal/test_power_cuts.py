@@ -158,15 +158,15 @@ class Workload:
             await self.checkpoint(journal)
             await self.checkpoint(journal)
             await self.blobs(journal)
-        for _ in range(8):
+        for _ in range(7):
             async with self.open() as journal:
                 await self.batches(journal, 3)
                 await self.checkpoint(journal)
                 self.kill(journal)
             async with self.open(sync=SyncMode.INTERVAL) as journal:
+                await self.checkpoint(journal)
+                await self.checkpoint(journal)
                 await self.unsynced(journal)
-                await self.checkpoint(journal)
-                await self.checkpoint(journal)
                 self.kill(journal)
         await self.torn()
         async with self.open() as journal:
