@@ -87,6 +87,7 @@ class MotoSource:
         """Replace the service's state by an image's. Load what it links to in the same `loading()` block."""
         with self.loading():
             self._import(service)
+            outside.prepare(service)
             outside.unsettle(service)
             image = read(service, parts[BACKEND])
             store = read(service, parts[STORE]) if STORE in parts else {}
@@ -120,6 +121,8 @@ class MotoSource:
 
     def reset(self, service: str) -> None:
         """Give the service the state of a moto that was just started."""
+        if backends.imported(service):
+            outside.prepare(service)
         outside.unsettle(service)
         self._reset_backends(service, frozenset())
         outside.reset(service)
