@@ -4,7 +4,6 @@ s3             s3_backends.bucket_accounts: which account owns a bucket name
 organizations  organizations_backends.master_accounts: which organisation an account is in
 securityhub    SecurityHubBackend._org_configs
 logs           LogEvent._event_id, which numbers events, and LogStream._log_ids
-sns            the key that signs HTTP deliveries, which moto keeps in a cache of a method: moved into the subscription
 ec2            DEFAULT_VPC_ENDPOINT_SERVICES (ids drawn at the first describe); where each subnet's address iterator
                stands (a cached generator: moved into the subnet); the weak references of VPC, peering and transit
                gateway backends, which are derived again
@@ -20,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, NamedTuple
 
-from holdfast.daemon.services.moto import backends, timers
+from holdfast.daemon.services.moto import backends, caches, timers
 from holdfast.daemon.services.moto.links import listed_class
 
 __all__ = ["Addresses", "capture", "flatten", "prepare", "reset", "restore", "unflatten", "unsettle"]
@@ -126,9 +125,7 @@ def prepare(service: str) -> None:
     elif service == "swf":
         timers.prepare()
     elif service == "sns":
-        from moto.sns.models import Subscription
-
-        Subscription.private_key = _signing_key_of
+        caches.MENDS["moto.sns.models"](sys.modules["moto.sns.models"])
     elif service == "ec2":
         from moto.ec2.models.subnets import Subnet
 
@@ -164,15 +161,6 @@ def _addresses_of(subnet: Any) -> Addresses:
     except AttributeError:
         found = subnet.holdfast_addresses = Addresses(subnet.cidr)
     return found
-
-
-def _signing_key_of(subscription: Any) -> Any:
-    """Stands in for `Subscription.private_key`, which keeps a generated key in a cache outside the subscription."""
-    from cryptography.hazmat.primitives.asymmetric import rsa
-
-    if not hasattr(subscription, "holdfast_signing_key"):
-        subscription.holdfast_signing_key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    return subscription.holdfast_signing_key
 
 
 _EC2_REFERENCES = (
