@@ -382,7 +382,7 @@ def scan() -> dict[str, dict[str, str]]:
     import moto
     from moto.core.base_backend import BackendDict
 
-    found: dict[str, dict[str, str]] = {}
+    found: dict[str, dict[str, str]] = {"moto_api": {}}  # moto's own interface: its state is outside any (outside.py)
     for info in pkgutil.walk_packages(moto.__path__, "moto."):
         folder, _, rest = info.name.removeprefix("moto.").partition(".")
         if folder in NOT_SERVICES or rest.rpartition(".")[2] != "models":

@@ -168,3 +168,27 @@ def test_an_image_of_nonsense_is_refused(seen: Any) -> None:
     with pytest.raises(Exception, match="sqs"):
         MotoSource().load("sqs", {"backend": b""})
     assert not backends.is_loaded("sqs")
+
+
+def test_what_is_set_through_motos_own_interface_is_saved(seen: Any) -> None:
+    """Custom ids and state transitions lie in no backend: they are the service moto_api."""
+    from moto.moto_api import state_manager
+    from moto.utilities.id_generator import moto_id_manager
+
+    state_manager.set_transition("dax::cluster", {"progression": "immediate"})
+    moto_id_manager._custom_ids["a.b"] = "custom"
+    parts = {}
+
+    class Part(io.BytesIO):
+        def close(self) -> None:
+            parts["backend" if not parts else "store"] = self.getvalue()
+            super().close()
+
+    source = MotoSource()
+    source.dump("moto_api", lambda _: Part())
+    source.reset("moto_api")
+    assert state_manager._transitions == {}
+    source.load("moto_api", parts)
+    assert state_manager._transitions == {"dax::cluster": {"progression": "immediate"}}
+    assert moto_id_manager._custom_ids == {"a.b": "custom"}
+    source.reset("moto_api")
