@@ -98,7 +98,7 @@ class Daemon:
         self.determinism.mends.update(MENDS)
         self.determinism.install()
         self.source = source
-        self.dispatch = Dispatch(settings.account_id, ticked=self._tick, resetting=self._resetting)
+        self.dispatch = Dispatch(settings.account_id, ticked=self._tick, touched=self._touch, resetting=self._resetting)
         self.loader = Loader(self.bus, storage.restore, aside=self.determinism.aside, together=source.loading)
         self.executor = Executor(
             self.dispatch,
@@ -222,6 +222,10 @@ class Daemon:
             self.determinism.last_clock_us = max(self.determinism.last_clock_us, base.time_ns // 1000)
             if self.settings.load_strategy is LoadStrategy.ON_STARTUP:
                 self.loader.load_all()
+            # Life cycles and custom ids set through moto's own routes: no access tells that another service is about to ask them.
+            if "moto_api" in self.loader.stored:
+                await self.executor.prepare("moto_api")
+                self.loader.load("moto_api")
         replay = Replay(self.executor, self.bus, self.storage.blobs, reset=self._replay_reset, load=self._replay_load)
         self.replayed = await replay.run(self.journal.read(base_lsn), self.journal.last_lsn)
         log.info(
@@ -289,6 +293,9 @@ class Daemon:
             await self.snapshotter.flushed(lsn)
         except SnapshotError as error:
             raise Unavailable(f"it was executed and journalled, but not saved: {error}") from error
+
+    def _touch(self, service: str) -> None:
+        self.executor.touch(service)
 
     def _tick(self) -> None:
         self.executor.tick()

@@ -105,3 +105,18 @@ def test_reset_by_motos_route_is_not_undone_by_a_restart(tmp_path: Path) -> None
         assert daemon.get("/_holdfast/status")["replay"]["differed"] == []
         assert _names(daemon) == []
         assert daemon.client("ssm").describe_parameters()["Parameters"] == []
+
+
+def test_life_cycle_settings_of_motos_route_outlive_a_checkpoint(tmp_path: Path) -> None:
+    """What is set through moto's own control routes is state like any other: saved, and there after a clean stop."""
+    setting = {"model_name": "dax::cluster", "transition": {"progression": "manual", "times": 7}}
+    daemon = Daemon(tmp_path / "volume")
+    with daemon:
+        body = json.dumps(setting).encode()
+        url = f"{daemon.endpoint}/moto-api/state-manager/set-transition"
+        request = urllib.request.Request(url, data=body, headers={"content-type": "application/json"}, method="POST")
+        urllib.request.urlopen(request, timeout=30).close()
+        assert daemon.stop() == 0
+        daemon.start()
+        assert daemon.get("/_holdfast/status")["replay"]["commands"] == 0
+        assert daemon.get("/moto-api/state-manager/get-transition?model_name=dax::cluster") == setting["transition"]

@@ -47,11 +47,14 @@ class Dispatch:
         default_account: str = DEFAULT_ACCOUNT,
         *,
         ticked: Callable[[], None] = lambda: None,
+        touched: Callable[[str], None] = lambda _: None,
         resetting: Callable[[], None] = lambda: None,
     ) -> None:
-        """`ticked` is called when looking at a resource moved it on, `resetting` before moto's own control route resets all."""
+        """`ticked` is called when looking at a resource moved it on, `touched` for what moto's own control routes change past
+        every hook, `resetting` before they reset all."""
         self._default_account = default_account
         self._ticked = ticked
+        self._touched = touched
         self._resetting = resetting
         self._reached: set[tuple[str, str, str]] = set()
         self._handlers: dict[str, list[tuple[re.Pattern[str], type_handler]]] = {}
@@ -120,8 +123,10 @@ class Dispatch:
         handler = self._handler(request.service, path)
         if handler is None:
             raise NotImplementedError(f"nothing answers at {path}")
-        if request.service == "moto_api" and path == "/moto-api/reset":
-            self._resetting()
+        if request.service == "moto_api":
+            self._touched("moto_api")
+            if path == "/moto-api/reset":
+                self._resetting()
         environ = self._environ(request, path)
         moto_request = self._request_class(environ)
         try:

@@ -12,6 +12,7 @@ moto_api       custom ids and state transitions set through moto's own interface
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import weakref
@@ -77,6 +78,8 @@ def restore(service: str, store: Mapping[str, Any]) -> None:
     """Put back what `capture` took, after the backends are filled."""
     for holders, empty in ((_DICTS, {}), (_COUNTERS, 0)):
         for holder in holders.get(service, ()):
+            if store.get(holder.path):
+                importlib.import_module(holder.module)  # what was saved has a place to go, imported already or not
             if holder.find() is not None:
                 holder.put(store.get(holder.path, empty))
     settle(service)
