@@ -9,7 +9,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from holdfast.journal.format import SegmentHeader, group_bytes
+from holdfast.journal.format import GROUP_OVERHEAD_BYTES_MAX, SegmentHeader, group_bytes
 from holdfast.journal.record import Kind, pack_record, takes_lsn
 from holdfast.journal.segment import SegmentInfo, SegmentWriter, begin_segment, cut_into_groups
 
@@ -77,12 +77,12 @@ class Appender:
 
     def fits(self, payload_bytes: int) -> bool:
         """True when a batch of that size needs no new segment, and so no more than writes and one sync."""
-        return self.grouped_bytes(payload_bytes) <= self.room_bytes
+        return self._segment is not None and self.grouped_bytes(payload_bytes) <= self._segment.room_bytes
 
     def grouped_bytes(self, payload_bytes: int) -> int:
         """How much a batch takes in a segment, at most: two groups that follow each other are longer than one may be."""
         groups = 2 * (payload_bytes // self._options.group_bytes_max) + 1
-        return group_bytes(payload_bytes) + (groups - 1) * group_bytes(0)
+        return payload_bytes + groups * GROUP_OVERHEAD_BYTES_MAX
 
     def begin(self) -> None:
         """Begin the next segment, so that the first record finds its place made."""

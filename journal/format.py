@@ -124,9 +124,10 @@ from typing import NamedTuple
 __all__ = [
     "ALIGNMENT_BYTES",
     "GROUP",
-    "GROUP_BYTES_LIMIT",
     "GROUP_HEADER_BYTES",
     "GROUP_MAGIC",
+    "GROUP_OVERHEAD_BYTES_MAX",
+    "RECORD_BYTES_MAX",
     "SECTOR_BYTES",
     "SEGMENT",
     "SEGMENT_HEADER_BYTES",
@@ -150,8 +151,8 @@ BEGINS_ANEW = 1
 SECTOR_BYTES = 512
 ALIGNMENT_BYTES = 8
 UNFINISHED_SUFFIX = ".tmp"
-GROUP_BYTES_LIMIT = 1 << 30
-"""No group is longer: its length is 32 bits, and a reader holds one group in memory."""
+RECORD_BYTES_MAX = 1 << 28
+"""No record is longer: a reader holds one group in memory, and a length has 32 bits. Bodies are blobs long before."""
 
 SEGMENT_MAGIC = b"HOLDFAST"
 GROUP_MAGIC = b"HGRP"
@@ -222,6 +223,10 @@ class GroupHeader(NamedTuple):
     def size_bytes(self) -> int:
         """The whole group's length, filler included."""
         return group_bytes(self.payload_bytes)
+
+
+GROUP_OVERHEAD_BYTES_MAX = GROUP_HEADER_BYTES + ALIGNMENT_BYTES
+"""How much longer a group is than its payload, at most."""
 
 
 def unfinished_name(what: str) -> str:

@@ -22,7 +22,7 @@ from holdfast.journal.appender import Appender
 from holdfast.journal.blobs import BlobStore
 from holdfast.journal.disk import Disk, LocalDisk
 from holdfast.journal.errors import JournalFailed, JournalFull, RecordTooLarge
-from holdfast.journal.format import GROUP_BYTES_LIMIT, SEGMENT_HEADER_BYTES
+from holdfast.journal.format import RECORD_BYTES_MAX, SEGMENT_HEADER_BYTES
 from holdfast.journal.options import JournalOptions, Lane, SyncMode
 from holdfast.journal.record import CheckpointNote, Kind, Record, pack_checkpoint, pack_record
 from holdfast.journal.recovery import Recovered, RecoveryReport, recover
@@ -228,10 +228,9 @@ class Journal:
         """
         writer = self._running()
         writer.refuse_if_failed()
-        need_bytes = size_bytes + self._options.reserve_margin_bytes
-        if need_bytes > GROUP_BYTES_LIMIT:
+        need_bytes = size_bytes + self._options.reserve_margin_bytes + writer.pending_bytes
+        if size_bytes > RECORD_BYTES_MAX:
             raise RecordTooLarge(f"a record of {size_bytes} bytes is larger than the journal takes")
-        need_bytes += writer.pending_bytes
         if not self._has_room(need_bytes):
             why = self._spare.error
             raise JournalFull(f"the journal has no room for {size_bytes} bytes more, nothing was executed: {why}")
@@ -246,7 +245,7 @@ class Journal:
         if kind >= Kind.CHECKPOINT:
             raise ValueError(f"{kind.name} records take no LSN and are the journal's own")
         packed = pack_record(kind, service, operation, time_ns, payload, blobs)
-        if len(packed) > GROUP_BYTES_LIMIT:
+        if len(packed) > RECORD_BYTES_MAX:
             raise RecordTooLarge(f"a record of {len(packed)} bytes is larger than the journal takes")
         lsn = self._running().append(packed, 1)
         for digest in blobs:

@@ -104,12 +104,8 @@ class SegmentWriter:
         self._disk = disk
         self._file = file
         self._chain = header.chain_seed
-        self._groups_end = capacity_bytes - sealed_bytes_max()
-
-    @property
-    def room_bytes(self) -> int:
+        self.room_bytes = capacity_bytes - sealed_bytes_max() - self.offset
         """How long a group still fits without the file growing."""
-        return max(self._groups_end - self.offset, 0)
 
     @property
     def empty(self) -> bool:
@@ -130,6 +126,7 @@ class SegmentWriter:
         )
         self._file.pwrite(group, self.offset)
         self.offset += len(group)
+        self.room_bytes -= len(group)
         self.next_lsn += lsn_count
         self._chain = checksum
 
