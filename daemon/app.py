@@ -37,7 +37,7 @@ from holdfast.daemon.gateway.waiting import LongPolls
 from holdfast.daemon.host import SnapshotHost
 from holdfast.daemon.listen import bind, endpoint_of
 from holdfast.daemon.loader import Loader
-from holdfast.daemon.replay import Replay, ReplayFailed, ReplayReport
+from holdfast.daemon.replay import Replay, ReplayFailed, ReplayReport, write_down
 from holdfast.daemon.services.determinism import Determinism, wall_now_us
 from holdfast.daemon.services.moto import backends
 from holdfast.daemon.services.moto.caches import MENDS
@@ -228,6 +228,9 @@ class Daemon:
                 self.loader.load("moto_api")
         replay = Replay(self.executor, self.bus, self.storage.blobs, reset=self._replay_reset, load=self._replay_load)
         self.replayed = await replay.run(self.journal.read(base_lsn), self.journal.last_lsn)
+        if self.replayed.differed and self.storage.volume is not None:
+            report = await write_down(self.replayed, self.storage.volume.quarantine)
+            log.error("replies came out differently; the list is kept", file=str(report))
         log.info(
             "recovered",
             checkpoint_lsn=base_lsn,

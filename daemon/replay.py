@@ -7,10 +7,14 @@ counted, logged with LSN and operation, shown in health, and the records it came
 
 from __future__ import annotations
 
+import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
+import aiofiles
 import anyio
 import anyio.lowlevel
 import structlog
@@ -21,7 +25,7 @@ from holdfast.daemon.events import ReplyDiffered
 from holdfast.daemon.executor import Executor
 from holdfast.journal import BlobStore, Kind, Record
 
-__all__ = ["Replay", "ReplayFailed", "ReplayReport"]
+__all__ = ["Replay", "ReplayFailed", "ReplayReport", "write_down"]
 
 SLICE_S = 0.02
 """Replay lets the event loop breathe this often, so that health and the watchdog answer during a long one."""
@@ -43,6 +47,19 @@ class ReplayReport:
     commands: int = 0
     seconds: float = 0.0
     differed: list[tuple[int, str, str]] = field(default_factory=list)
+
+
+async def write_down(report: ReplayReport, folder: Path) -> Path:
+    """Keep what differed in `diverged-<first LSN>.json` in `folder`, readable by the owner alone: it outlives this process."""
+    path = folder / f"diverged-{report.differed[0][0]}.json"
+    rows = [{"lsn": lsn, "service": service, "operation": operation} for lsn, service, operation in report.differed]
+
+    def private(name: str, flags: int) -> int:
+        return os.open(name, flags, 0o600)
+
+    async with aiofiles.open(path, "w", encoding="utf-8", opener=private) as file:
+        await file.write(json.dumps({"commands": report.commands, "differed": rows}, indent=2) + "\n")
+    return path
 
 
 class Replay:
