@@ -3,6 +3,7 @@
 What lies where:
 
     journal     the face of it all
+    memory      the same face with nothing behind it: the journal switched off
     format      the bytes on disk: tables, rules, reasons
     record      one entry, packed and unpacked
     options     limits and times, each with its reason
@@ -36,6 +37,7 @@ from holdfast.journal.errors import (
     BlobDamaged,
     BlobMissing,
     Corruption,
+    DamagedFile,
     IncompatibleFormat,
     JournalError,
     JournalFailed,
@@ -44,7 +46,8 @@ from holdfast.journal.errors import (
     TornTail,
 )
 from holdfast.journal.fakes import Fault, FaultyDisk, MemoryDisk
-from holdfast.journal.journal import Journal, JournalStat, MemoryJournal
+from holdfast.journal.journal import Journal, JournalStat
+from holdfast.journal.memory import MemoryJournal
 from holdfast.journal.options import JournalOptions, Lane, SyncMode
 from holdfast.journal.record import CheckpointNote, Kind, Record
 from holdfast.journal.recovery import RecoveryReport
@@ -60,6 +63,7 @@ __all__ = [
     "Collected",
     "Corruption",
     "Damage",
+    "DamagedFile",
     "Disk",
     "DiskStream",
     "Fault",

@@ -11,6 +11,7 @@ __all__ = [
     "BlobDamaged",
     "BlobMissing",
     "Corruption",
+    "DamagedFile",
     "IncompatibleFormat",
     "JournalError",
     "JournalFailed",

@@ -11,8 +11,8 @@ File names
     spare-0123456789abcdef.tmp            the next segment, filled with zeros ahead of time; worth nothing until renamed
     copy-0123456789abcdef.tmp             the copy of an unclean segment; worth nothing until renamed
 
-An unfinished file has a random name that is never used again: no order in which a file system makes names durable can put the
-bytes of one under the name of another.
+An unfinished file has a random name that is never used again: no order in which a file system makes names durable can
+put the bytes of one under the name of another.
 
 Sorted by name, segments are in LSN order; the epoch tells apart two that begin with the same LSN because a life of
 the daemon wrote no record. A name that ends in `.seg` is evidence: the rename comes after the sync of the seal, so
@@ -101,10 +101,10 @@ The order of writes
 1. A segment is filled with zeros, synced, given its header, synced, renamed, and the folder synced, before its first
    record is written. Why zeros, when fallocate is quicker: a write into unwritten extents changes metadata, and each
    sync then pays for the file system's own journal (measured: 2 to 4 times slower).
-2. A seal is synced, and the file renamed to `.seg`, before the next segment's first record is written.
+2. A seal is synced, and the file renamed to `.seg`, before the next segment's first record is written. A segment that
+   holds no record yet and is too small for the first one is not sealed: the next takes its name.
 3. A watermark is written only after the sync that made it true. When the queue goes idle after a sync, a group of
-   nothing but a watermark follows, unsynced: it protects the last acknowledged group too. A record too large for a
-   prepared segment goes to the start of an empty one, which then grows.
+   nothing but a watermark follows, unsynced: it protects the last acknowledged group too.
 4. After an unclean stop the valid part of the open segment is copied, sealed, synced and renamed over it. Why: the
    kernel marks pages clean after a failed sync, so what is read may not be what is on disk; a file of an earlier life
    is never appended to.

@@ -218,7 +218,7 @@ class _Scanner:
 
     def _segment(self, index: int, name: SegmentName, path: str, file: File, *, skip: bool) -> None:
         found = self._found
-        header = read_header(file, path, self._state_id)
+        header = self._old_header(index, name, path, file) if skip else read_header(file, path, self._state_id)
         if header.epoch < found.epoch:
             raise Corruption("an older life of the journal follows a newer one", path=path, lsn=header.first_lsn)
         found.epoch = header.epoch
@@ -230,6 +230,16 @@ class _Scanner:
             segment.end_offset = segment.size_bytes
             return
         self._read(index, segment, file)
+
+    def _old_header(self, index: int, name: SegmentName, path: str, file: File) -> SegmentHeader:
+        """The header of a segment behind the checkpoint, whose damage is no reason to refuse: its name tells what is needed."""
+        try:
+            return read_header(file, path, self._state_id)
+        except Corruption as error:
+            following = self._named[index + 1][0].first_lsn
+            damage = Damage(path, 0, file.size_bytes(), name.first_lsn, following, error.reason)
+            self._found.damages.append(damage)
+            return SegmentHeader(name.first_lsn, name.epoch, 0, 0, 0, b"")
 
     def _expect(self, segment: Scanned) -> None:
         """Check that the segment begins where the one before ended."""
@@ -305,8 +315,8 @@ class _Scanner:
         behind the checkpoint and the next segment goes on from there. Raises Corruption.
         """
         lsn = self._next_lsn
-        later = [found for found in reader.search(end.offset) if found.header.first_lsn >= lsn]
-        if not (self._was_durable(segment, end, last) or any(found.header.watermark >= lsn for found in later)):
+        later, seen_durable = _evidence(reader, end.offset, lsn)
+        if not (seen_durable or self._was_durable(segment, end, last)):
             self._found.torn = TornEnd(segment.path, end.offset, lsn, segment.size_bytes - end.offset, end.reason)
             return None
         reason = end.reason or self._why_no_end(segment)
@@ -332,11 +342,10 @@ class _Scanner:
             or segment.size_bytes < segment.header.size_bytes
         )
 
-    def _resume(self, segment: Scanned, reader: SegmentReader, end: End, later: list[Found]) -> Resume | None:
+    def _resume(self, segment: Scanned, reader: SegmentReader, end: End, later: Found | None) -> Resume | None:
         """Where the log of this segment can be taken up again after a bad group."""
-        if later:
-            header, offset = later[0]
-            return Resume(offset, header.first_lsn, header.previous)
+        if later is not None:
+            return Resume(later.offset, later.header.first_lsn, later.header.previous)
         bad = end.header
         if bad is not None and bad.first_lsn == self._next_lsn:
             offset = end.offset + bad.size_bytes
@@ -356,6 +365,17 @@ class _Scanner:
     def _report(self, done_bytes: int) -> None:
         if self._progress is not None:
             self._progress(min(done_bytes, self._total_bytes), self._total_bytes)
+
+
+def _evidence(reader: SegmentReader, offset: int, lsn: int) -> tuple[Found | None, bool]:
+    """What lies behind a bad group: the first that verifies by itself, and whether any of them had seen `lsn` durable."""
+    first: Found | None = None
+    for found in reader.search(offset):
+        if found.header.first_lsn >= lsn:
+            first = first or found
+            if found.header.watermark >= lsn:
+                return first, True
+    return first, False
 
 
 def read_journal(disk: Disk, folder: str, *, state_id: bytes | None = None, from_lsn: int = 1) -> Iterator[Record]:

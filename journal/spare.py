@@ -90,8 +90,7 @@ class Spare:
             self._changed.wait_for(lambda: not self._filling)
             file, self._file, self._made_bytes = self._file, None, 0
         if file is not None:
-            with contextlib.suppress(OSError):  # on a disk that failed, the failure is what is to be heard of, not this
-                self._discard(file)
+            self._discard(file)
 
     def _failed_lately(self) -> bool:
         return time.perf_counter() - self._failed_at_s < self._options.full_retry_s
@@ -104,6 +103,8 @@ class Spare:
             made = self._make(least_bytes)
         except OSError as error:
             failure = error
+        except Exception as error:  # whatever it is, nobody may be left waiting for this spare
+            failure = OSError(errno.EIO, f"a journal segment could not be prepared: {error!r}")
         with self._changed:
             old = self._file
             if made is not None:
@@ -118,7 +119,8 @@ class Spare:
 
     def _discard(self, file: File) -> None:
         file.close()
-        self._disk.unlink(file.path)
+        with contextlib.suppress(OSError):  # on a disk that failed, the failure is what is to be heard of, not this
+            self._disk.unlink(file.path)
 
     def _make(self, least_bytes: int) -> tuple[File, int]:
         """A file of the wanted size or, on a disk with too little room, of the smallest that will do."""

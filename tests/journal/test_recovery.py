@@ -161,6 +161,21 @@ async def test_damage_before_the_checkpoint_is_a_warning(options: JournalOptions
     assert [record.lsn for record in opened(disk, options, checkpoint_lsn=2).read(2)] == [3, 4, 5]
 
 
+async def test_a_damaged_header_behind_the_checkpoint_is_a_warning(options: JournalOptions) -> None:
+    """A segment that recovery does not need does not keep the journal from opening; reading it is refused all the same."""
+    disk = await killed(options, records=60, size_bytes=600)
+    first = f"{FOLDER}/{disk.listdir(FOLDER)[0]}"
+    disk.write(first, b"?" + disk.read(first)[1:])
+    with pytest.raises(Corruption, match="does not begin"):
+        opened(disk, options)
+    journal = opened(disk, options, checkpoint_lsn=30)
+    (damage,) = journal.recovery.damages
+    assert (damage.path, damage.lsn) == (first, 1)
+    assert [record.lsn for record in journal.read(30)] == list(range(31, 61))
+    with pytest.raises(Corruption):
+        list(journal.read())
+
+
 async def test_a_journal_that_ends_below_the_checkpoint_is_corruption(options: JournalOptions) -> None:
     """A manifest never knows more than the journal: if it does, records are gone."""
     disk = await killed(options, records=3)
